@@ -1,0 +1,251 @@
+"""Strict JSON: what is accepted here can be stored, and comes back equal.
+
+Python's own parser lets through what no database and no other language takes back: NaN, numbers beyond
+a double, lone surrogates, U+0000, members given twice. Here they are refused, with the place as a JSON
+Pointer. The usual path is the C parser with two hooks; the walk that names places (`check`) runs only
+over a document that looks wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from app.errors import Fault, InvalidRequest, MalformedJson, ValueTooLarge
+from app.model import JsonText
+
+MAX_BYTES = 1_048_576
+MAX_DEPTH = 100
+MAX_DIGITS = 4_000
+
+_BEYOND = 10**MAX_DIGITS
+_MAX_FAULTS = 20
+_UNSAFE = re.compile("[\0\ud800-\udfff]")
+_TRICKY_NUMBER = re.compile(r"\d[eE]|(?<!\d)\d{300}")
+_INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)|e\+")
+_STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOTALL)
+
+
+def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Read one JSON document. An envelope around a value raises `max_depth` by its own levels."""
+    try:
+        text = raw if isinstance(raw, str) else raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedJson(f"The body is not JSON: byte {error.start} is not UTF-8.") from None
+    decoder = _careful if _TRICKY_NUMBER.search(text) else _usual
+    suspect = "\\u0000" in text or "\\ud" in text or "\\uD" in text
+    suspect = suspect or (isinstance(raw, str) and not raw.isascii())
+    try:
+        try:
+            value = decoder.decode(text)
+        except _Refused:
+            value, suspect = _lenient.decode(text), True
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise InvalidRequest(_deep(_deep_place(text, max_depth), max_depth)) from None
+    if suspect or (_brackets(text) > max_depth and _deeper_than(value, max_depth)):
+        faults = check(value, max_depth=max_depth)
+        if faults:
+            raise InvalidRequest(*faults)
+    return value
+
+
+def encode(value: Any, *, pointer: str = "") -> JsonText:
+    """The compact text of a plain JSON value: members in their order, integers exact, doubles as doubles."""
+    try:
+        text = _compact(value)
+        size = len(text) if text.isascii() else len(text.encode())
+        suspect = "\\u0000" in text or (len(text) > MAX_DIGITS and _TRICKY_NUMBER.search(text) is not None)
+        suspect = suspect or (_brackets(text) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH))
+    except (ValueError, TypeError, RecursionError) as error:
+        # UnicodeEncodeError, a lone surrogate, is a ValueError too.
+        faults = check(value, pointer=pointer) or [Fault(f"this has no JSON form ({type(error).__name__})", pointer)]
+        raise InvalidRequest(*faults) from None
+    if suspect:
+        faults = check(value, pointer=pointer)
+        if faults:
+            raise InvalidRequest(*faults)
+    if size > MAX_BYTES:
+        raise ValueTooLarge(Fault(f"a value may have {MAX_BYTES} bytes as compact JSON, this one has {size}", pointer))
+    return JsonText(text)
+
+
+def decode(text: str) -> Any:
+    """Read text that `encode` made."""
+    return json.loads(text)
+
+
+def digest(value: Any) -> bytes:
+    """Equal JSON values have equal digests: members in any order, numbers by their value, true is not 1."""
+    canonical = _sorted(value)
+    if _INTEGRAL_DOUBLE.search(canonical):
+        canonical = _sorted(_numbers_by_value(value))
+    return hashlib.sha256(canonical.encode()).digest()
+
+
+def check(value: Any, *, pointer: str = "", max_depth: int = MAX_DEPTH) -> list[Fault]:
+    """Name each place that JSON, or the store, would not give back as it is."""
+    faults: list[Fault] = []
+    pending: list[tuple[Any, str, int]] = [(value, pointer, 0)]
+    while pending and len(faults) < _MAX_FAULTS:
+        item, place, depth = pending.pop()
+        message = _complaint(item)
+        if message:
+            faults.append(Fault(message, place))
+        if not isinstance(item, (dict, list, tuple)):
+            continue
+        if depth == max_depth:
+            return [*faults, _deep(place, max_depth)]
+        pending.extend((child, f"{place}/{step}", depth + 1) for step, child in _children(item, place, faults))
+    return faults
+
+
+class _Refused(Exception):
+    """Internal: the document has something that is not accepted; `check` will find where."""
+
+
+class _Ambiguous(dict[str, Any]):
+    """An object that had a member twice."""
+
+
+class _Endless(int):
+    """Stands for an integer of too many digits, which is not worth the time to read it."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _Refused
+    return members
+
+
+def _ambiguous_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else _Ambiguous(members)
+
+
+def _refuse(_: str) -> Any:
+    raise _Refused
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _Refused
+    return number
+
+
+def _bounded(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        raise _Refused
+    return int(digits)
+
+
+def _any_integer(digits: str) -> int:
+    return _Endless() if len(digits.removeprefix("-")) > MAX_DIGITS else int(digits)
+
+
+# A hook for numbers costs a call for each of them, so only texts in which one could be too large get it.
+_usual = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse)
+_careful = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
+_lenient = json.JSONDecoder(object_pairs_hook=_ambiguous_members, parse_int=_any_integer)
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+_sorted = json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def _brackets(text: str) -> int:
+    return text.count("[") + text.count("{")
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value] if isinstance(value, (dict, list, tuple)) else []
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, (dict, list, tuple))
+        ]
+        if not level:
+            return False
+    return bool(level)
+
+
+def _complaint(item: Any) -> str | None:
+    if isinstance(item, str):
+        return _unsafe_text(item)
+    if item is None or isinstance(item, (bool, list, tuple)):
+        return None
+    if isinstance(item, int):
+        too_long = isinstance(item, _Endless) or not -_BEYOND < item < _BEYOND
+        return f"an integer may have {MAX_DIGITS} digits" if too_long else None
+    if isinstance(item, float):
+        return None if math.isfinite(item) else "a number must be finite and within the range of a double"
+    if isinstance(item, dict):
+        return "a member is given twice" if isinstance(item, _Ambiguous) else None
+    return f"{type(item).__name__} has no JSON form"
+
+
+def _unsafe_text(text: str) -> str | None:
+    unsafe = _UNSAFE.search(text)
+    if unsafe is None:
+        return None
+    return "U+0000 is not accepted" if unsafe[0] == "\0" else "a surrogate without its partner is not accepted"
+
+
+def _children(item: Any, place: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
+    """Steps and children, last first: the walk takes them from the end of a stack."""
+    if not isinstance(item, dict):
+        yield from ((str(index), item[index]) for index in range(len(item) - 1, -1, -1))
+        return
+    for name, child in reversed(item.items()):
+        message = _unsafe_text(name) if isinstance(name, str) else "the name of a member must be a string"
+        step = _pointer_step(str(name))
+        if message:
+            faults.append(Fault(f"in the name of a member: {message}", f"{place}/{step}"))
+        yield step, child
+
+
+def _pointer_step(name: str) -> str:
+    """One step of a JSON Pointer, fit to be sent: no character that is itself refused, no endless name."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", name[:200]).replace("~", "~0").replace("/", "~1")
+
+
+def _deep(place: str, limit: int) -> Fault:
+    return Fault(f"nesting is deeper than {limit} levels", place)
+
+
+def _deep_place(text: str, limit: int) -> str:
+    """The pointer of the first container beyond the limit, in a text too deep for the parser's own stack."""
+    path: list[str | int] = []
+    name = ""
+    for token in _STRUCTURE.finditer(text):
+        string, colon, mark = token.groups()
+        if colon:
+            name = _pointer_step(json.loads(string))
+            path[-1:] = [name]
+        elif mark == ",":
+            if path and isinstance(path[-1], int):
+                path[-1] += 1
+        elif mark in ("[", "{"):
+            if len(path) == limit:
+                break
+            path.append(0 if mark == "[" else "")
+        elif mark and path:
+            path.pop()
+    return "".join(f"/{step}" for step in path)
+
+
+def _numbers_by_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {name: _numbers_by_value(child) for name, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_numbers_by_value(child) for child in value]
+    return value
