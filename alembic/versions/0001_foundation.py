@@ -60,7 +60,7 @@ create table steps (
     done integer not null,
     name text not null,
     kind text not null,
-    digest bytea not null,
+    digest bigint not null,
     output json,
     error json,
     attempts integer not null,

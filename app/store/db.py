@@ -1,0 +1,237 @@
+"""Connections to PostgreSQL, and what its errors mean.
+
+Two kinds of connection. *Dedicated* ones, one for each duty of the hot path: plain psycopg,
+autocommit, statements prepared, planned by index whatever the tables hold. And a small SQLAlchemy
+pool for everything that happens now and then. A half-open connection is found out in seconds by
+keepalives, and a session that hangs inside a transaction is ended by the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow, namedtuple_row
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection as PoolConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.errors import DatabaseUnavailable
+
+Connection = psycopg.AsyncConnection[TupleRow]
+Params = Mapping[str, Any]
+
+KEEPALIVE = {
+    "connect_timeout": "3",
+    "keepalives_idle": "2",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "3000",
+}
+SESSION = {
+    "timezone": "UTC",
+    "statement_timeout": "10s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+}
+# A plan made while the tables are empty must still be right when they hold millions of rows.
+BY_INDEX = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+
+
+class Verdict(StrEnum):
+    """What an error says of the statement that met it."""
+
+    LOST = "lost"
+    """The connection went away: the statement may have been carried out or not."""
+    BUSY = "busy"
+    """Not carried out; the same may go through later."""
+    REFUSED = "refused"
+    """Not carried out, and never will be: a value or a constraint is against it."""
+    BROKEN = "broken"
+    """Not carried out; the statement itself or the schema is wrong."""
+
+
+# By class or code of SQLSTATE; PostgreSQL's manual, appendix A.
+_VERDICTS = {
+    "08": Verdict.LOST,
+    "57P": Verdict.LOST,
+    "57014": Verdict.BUSY,
+    "40": Verdict.BUSY,
+    "55": Verdict.BUSY,
+    "53": Verdict.BUSY,
+    "25": Verdict.BUSY,
+    "22": Verdict.REFUSED,
+    "23": Verdict.REFUSED,
+    "54": Verdict.REFUSED,
+}
+
+
+def verdict(error: BaseException) -> Verdict:
+    """Sort an error of the driver; anything that has no SQLSTATE is a lost connection."""
+    if isinstance(error, UnicodeError):
+        return Verdict.REFUSED
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if state is None:
+        refused = isinstance(error, (psycopg.DataError, psycopg.ProgrammingError))
+        return Verdict.REFUSED if refused else Verdict.LOST
+    for length in (5, 3, 2):
+        if found := _VERDICTS.get(state[:length]):
+            return found
+    return Verdict.BROKEN
+
+
+@asynccontextmanager
+async def available() -> AsyncIterator[None]:
+    """Turn what means that the database is away or busy into `DatabaseUnavailable`."""
+    try:
+        yield
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        if verdict(error) in (Verdict.LOST, Verdict.BUSY):
+            raise DatabaseUnavailable from error
+        raise
+
+
+class Database:
+    """Where the connections come from. `url` is any PostgreSQL URL that libpq or SQLAlchemy takes."""
+
+    def __init__(self, url: str, *, pool: int = 5) -> None:
+        sa_url = make_url(url)
+        libpq = sa_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._conninfo = {**KEEPALIVE, **{k: str(v) for k, v in conninfo_to_dict(libpq).items() if v is not None}}
+        self._engine: AsyncEngine = create_async_engine(
+            sa_url.set(drivername="postgresql+psycopg"),
+            pool_size=pool,
+            max_overflow=pool,
+            pool_timeout=0.9,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
+        )
+
+    async def connect(self, duty: str, *, settings: Mapping[str, str] = BY_INDEX) -> Connection:
+        """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
+        async with asyncio.timeout(5):
+            return await psycopg.AsyncConnection.connect(
+                **cast("dict[str, Any]", self._conninfo),
+                autocommit=True,
+                row_factory=cast("Any", namedtuple_row),
+                application_name=f"milepost {duty}",
+                options=_options({**SESSION, **settings}),
+            )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Connection]:
+        """A transaction on a pooled connection; SQLAlchemy owns its begin, commit and rollback.
+
+        Raises `DatabaseUnavailable` when the database is away or has no connection to spare.
+        """
+        async with available():
+            try:
+                async with self._engine.begin() as pooled:
+                    yield await _driver(pooled)
+            except _sqlalchemy_errors() as error:
+                raise _original(error) from error
+
+    @asynccontextmanager
+    async def pooled(self) -> AsyncGenerator[PoolConnection]:
+        """The same as SQLAlchemy sees it, for statements that are put together from filters."""
+        async with available():
+            try:
+                async with self._engine.begin() as pooled:
+                    yield pooled
+            except _sqlalchemy_errors() as error:
+                raise _original(error) from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _sqlalchemy_errors() -> tuple[type[Exception], ...]:
+    from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
+
+    return (DBAPIError, PoolTimeout)
+
+
+def _original(error: Exception) -> BaseException:
+    return getattr(error, "orig", None) or TimeoutError("no connection was free in time")
+
+
+async def _driver(pooled: PoolConnection) -> Connection:
+    raw = await pooled.get_raw_connection()
+    return cast("Connection", raw.driver_connection)
+
+
+def _options(settings: Mapping[str, str]) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+async def rows(connection: Connection, statement: str, params: Params) -> Sequence[Any]:
+    """Run one of our own statements and fetch what it returns, as named tuples."""
+    cursor = connection.cursor(row_factory=namedtuple_row)
+    await cursor.execute(cast("LiteralString", statement), params, prepare=connection.autocommit)
+    return await cursor.fetchall() if cursor.description else []
+
+
+class Line:
+    """One dedicated connection that is opened when needed and again after it was lost."""
+
+    def __init__(self, database: Database, duty: str) -> None:
+        self._database, self._duty = database, duty
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def rows(self, statement: str, params: Params) -> Sequence[Any]:
+        """Run one statement; raises what the driver raises. The connection is dropped when it broke."""
+        async with self._lock:
+            connection = await self._open()
+            try:
+                return await rows(connection, statement, params)
+            except BaseException:
+                # Also when cancelled: what is on its way would answer the next statement.
+                await self._drop_if_broken(connection)
+                raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        async with self._lock:
+            connection = await self._open()
+            try:
+                async with connection.transaction():
+                    yield connection
+            except BaseException:
+                await self._drop_if_broken(connection)
+                raise
+
+    async def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await self._database.connect(self._duty)
+        return self._connection
+
+    async def _drop_if_broken(self, connection: Connection) -> None:
+        idle = psycopg.pq.TransactionStatus.IDLE
+        if connection.closed or connection.info.transaction_status != idle:
+            self._connection = None
+            await close(connection)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await close(self._connection)
+            self._connection = None
+
+
+async def close(connection: Connection) -> None:
+    """Close without waiting for a server that may be gone."""
+    with suppress(psycopg.Error, OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            await connection.close()

