@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -297,20 +297,15 @@ def _check_private(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-class _explained:  # noqa: N801 - used as a statement
-    """Says of an OSError what it means for the user."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, OSError):
-            raise EmbeddedError(
-                f"{self._folder} can't be used for data ({error.strerror}); set MILEPOST_DATA_DIR to another folder."
-            ) from error
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say of an OSError what it means for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedError(
+            f"{folder} can't be used for data ({error.strerror}); set MILEPOST_DATA_DIR to another folder."
+        ) from error
 
 
 def _one_line(text: str) -> str:

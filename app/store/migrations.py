@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from app.errors import MilepostError
@@ -49,7 +49,7 @@ def migrate(url: str) -> str:
 
     Any number of processes may do so at once: one works, the others wait and find it done.
     """
-    return _run(url, head())
+    return _run(url, head()) or ""
 
 
 def downgrade(url: str, revision: str = "base") -> str | None:
@@ -59,14 +59,12 @@ def downgrade(url: str, revision: str = "base") -> str | None:
 
 def current(url: str) -> str | None:
     """The revision that the database is at."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    with engine.connect() as connection:
+    with _engine(url).connect() as connection:
         return _current(connection)
 
 
 def _run(url: str, target: str, *, down: bool = False) -> str | None:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    with engine.begin() as connection:
+    with _engine(url).begin() as connection:
         _check_server(connection)
         # Taken for the transaction, which works behind a pooler too; waits for as long as the other works.
         connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK})")
@@ -80,6 +78,10 @@ def _run(url: str, target: str, *, down: bool = False) -> str | None:
         elif not suffices(_current(connection)):
             command.upgrade(config, target)
         return _current(connection)
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool, hide_parameters=True)
 
 
 def _current(connection: Connection) -> str | None:

@@ -1,0 +1,71 @@
+"""What every test may ask for: an event loop, a database of its own, the running service.
+
+`TEST_DATABASE_URL` names a server to make the test databases on; without it an embedded one is
+started for the session, fast and forgetful.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from app.store.embedded import EmbeddedPostgres
+from tests.support.databases import Databases
+from tests.support.service import Service
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """One event loop for all, the one that the service runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """The test session's PostgreSQL server."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield Databases(url)
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False, max_connections=300) as postgres:
+        yield Databases(postgres.url("postgres"))
+
+
+@pytest.fixture(scope="session")
+def template(databases: Databases) -> Iterator[str]:
+    """The name of a migrated database that nobody connects to."""
+    with databases.template() as name:
+        yield name
+
+
+@pytest.fixture
+def database_url(databases: Databases, template: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    with databases.clone(template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases) -> Iterator[str]:
+    """A fresh database without a schema."""
+    with databases.empty() as url:
+        yield url
+
+
+@pytest.fixture
+def launch(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start services on this test's database: `launch(EXAMPLES=False, modules=folder)`; all end with the test."""
+    with ExitStack() as running:
+
+        def launch(*, modules: Path | None = None, **settings: object) -> Service:
+            given = {"DATABASE_URL": database_url, **settings}
+            return running.enter_context(Service(tmp_path, given, modules=modules))
+
+        yield launch
+
+
+@pytest.fixture
+def service(launch: Callable[..., Service]) -> Service:
+    """One service with the examples, ready."""
+    return launch()

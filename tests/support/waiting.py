@@ -1,0 +1,43 @@
+"""Wait for a condition, never for a while."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0, message: str | Callable[[], str] = ""
+) -> T:
+    """Return what `condition` (a plain or an async function) returns, as soon as that is true."""
+    deadline = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        outcome = condition()
+        value = await outcome if inspect.isawaitable(outcome) else outcome
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(_told(message, condition, timeout))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def eventually_sync(
+    condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = ""
+) -> T:
+    """The same for tests that have no event loop."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(_told(message, condition, timeout))
+        time.sleep(0.01)
+    return value
+
+
+def _told(message: str | Callable[[], str], condition: Callable[..., object], timeout: float) -> str:
+    told = message() if callable(message) else message
+    return f"{told or getattr(condition, '__name__', 'the condition')}: still not so after {timeout:g} s"
