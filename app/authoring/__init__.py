@@ -1,0 +1,1 @@
+"""What workflow authors write with: definitions, steps, the context. `app` re-exports it."""
