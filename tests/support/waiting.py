@@ -26,9 +26,7 @@ async def eventually(
         pause = min(pause * 2, 0.05)
 
 
-def eventually_sync(
-    condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = ""
-) -> T:
+def eventually_sync(condition: Callable[[], T], timeout: float = 10.0, message: str | Callable[[], str] = "") -> T:
     """The same for tests that have no event loop."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
