@@ -33,8 +33,8 @@ _SECRET_KEYS = frozenset({"authorization", "cookie", "database_url", "password",
 
 
 def logger(component: str) -> Logger:
-    """A logger for one part of the service. The message is a sentence; what varies goes into keywords."""
-    bound: Logger = structlog.get_logger(component=component)
+    """A logger for one part of the service, most often a module. What varies goes into keywords."""
+    bound: Logger = structlog.get_logger(component=component.removeprefix("app."))
     return bound
 
 

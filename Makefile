@@ -1,0 +1,62 @@
+# Works with GNU Make 3.81, the one that macOS has.
+.DEFAULT_GOAL := help
+
+# The first Python 3.11 or newer that really runs: a shim of that name may exist and fail.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+VENV ?= .venv
+PY := $(VENV)/bin/python
+UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
+	--no-python-downloads --generate-hashes --no-emit-index-url
+
+.PHONY: help run test check fix bench openapi migration lock clean
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; \
+		do printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+run: $(VENV)/.run ## Serve on 127.0.0.1:8000, with a database of its own (settings: MILEPOST_…)
+	@exec $(PY) -m app serve
+
+test: $(VENV)/.dev ## Run the tests (ARGS="tests/unit -k name" to choose)
+	$(PY) -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Check style, types and the layers
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+fix: $(VENV)/.dev ## Mend what can be mended by itself
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/.dev ## Measure the service
+	$(PY) -m tests.bench $(ARGS)
+
+openapi: $(VENV)/.run ## Write openapi.json, of the shipped workflows alone
+	$(PY) -m app openapi > openapi.json.new
+	mv openapi.json.new openapi.json
+
+migration: $(VENV)/.run ## Begin a migration: make migration name="Add a column"
+	@test -n "$(name)" || { echo 'Say what it does: make migration name="Add a column"'; exit 1; }
+	$(PY) -m alembic revision -m "$(name)" \
+		--rev-id "$$(printf '%04d' $$(($$(ls alembic/versions/[0-9]*.py | wc -l) + 1)))"
+
+lock: ## Choose new versions of all dependencies (needs uv)
+	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove what was installed and cached; data stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build
+
+$(VENV)/.run: requirements.lock .ci/venv.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (or name it: make PYTHON=/path/to/python3)"; exit 1; }
+	@$(PYTHON) .ci/venv.py $(VENV) requirements.lock
+	@touch $@
+
+# requirements-dev.lock holds all that requirements.lock does, so one installation is enough.
+$(VENV)/.dev: requirements-dev.lock .ci/venv.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (or name it: make PYTHON=/path/to/python3)"; exit 1; }
+	@$(PYTHON) .ci/venv.py $(VENV) requirements-dev.lock
+	@touch $(VENV)/.run $@
