@@ -36,9 +36,12 @@ Application = Callable[..., Awaitable[None]]
 
 
 class Server(uvicorn.Server):
-    """Serves `app` until a signal; `drain` is awaited before anything is closed."""
+    """Serves `app` until a signal.
 
-    def __init__(self, app: Application, drain: Callable[[], Awaitable[None]]) -> None:
+    `started` is called when requests are taken, `drain` is awaited before anything is closed.
+    """
+
+    def __init__(self, app: Application, drain: Callable[[], Awaitable[None]], started: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -54,13 +57,17 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSING,
             )
         )
-        self._drain = drain
+        self._drain, self._started = drain, started
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -7,6 +7,8 @@ goes on running while a new one is rolled out, or after it was rolled back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from app.errors import MilepostError
+from app.errors import DatabaseUnavailable, MilepostError
+from app.store import db
 
 SCRIPTS = Path(__file__).parents[2] / "alembic"
 _OLDEST_SERVER = 14
@@ -48,6 +52,7 @@ def migrate(url: str) -> str:
     """Bring the database to `head`, and return the revision it is at then.
 
     Any number of processes may do so at once: one works, the others wait and find it done.
+    Raises `DatabaseUnavailable` when trying again may help.
     """
     return _run(url, head()) or ""
 
@@ -59,12 +64,12 @@ def downgrade(url: str, revision: str = "base") -> str | None:
 
 def current(url: str) -> str | None:
     """The revision that the database is at."""
-    with _engine(url).connect() as connection:
+    with _available(), _engine(url).connect() as connection:
         return _current(connection)
 
 
 def _run(url: str, target: str, *, down: bool = False) -> str | None:
-    with _engine(url).begin() as connection:
+    with _available(), _engine(url).begin() as connection:
         _check_server(connection)
         # Taken for the transaction, which works behind a pooler too; waits for as long as the other works.
         connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK})")
@@ -81,7 +86,24 @@ def _run(url: str, target: str, *, down: bool = False) -> str | None:
 
 
 def _engine(url: str) -> Engine:
-    return create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool, hide_parameters=True)
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={**db.KEEPALIVE, "application_name": "milepost migrate"},
+    )
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Tell a database that is away or busy from one that refuses."""
+    try:
+        yield
+    except DBAPIError as error:
+        reason = str(error.orig).strip().rpartition("\n")[2].strip()
+        if error.orig and db.verdict(error.orig) in (db.Verdict.LOST, db.Verdict.BUSY):
+            raise DatabaseUnavailable(reason) from error
+        raise MigrationError(f"The database refuses what Milepost needs: {reason}") from error
 
 
 def _current(connection: Connection) -> str | None:
