@@ -5,6 +5,7 @@
 The service itself (`app.main`) is not imported by this.
 """
 
+from app.authoring import testing
 from app.authoring.context import Context, Handle, Logger
 from app.authoring.definitions import Definition, Registry, workflow
 from app.authoring.steps import Retry, step
@@ -45,5 +46,6 @@ __all__ = [
     "WorkflowNotFound",
     "WorkflowNotRegistered",
     "step",
+    "testing",
     "workflow",
 ]

@@ -5,8 +5,9 @@
     │   ├── MalformedJson … 400, WorkflowNotFound … 404, WorkflowFinished … 409, …
     │   └── Unavailable         503 with Retry-After: DatabaseUnavailable, Overloaded, Draining
     ├── AuthoringError          a workflow was written or registered wrongly
-    └── WorkflowError           raised into a workflow's code
-        ├── StepFailed, ChildFailed, EventNeverSet, NonDeterministicWorkflow, TimedOut
+    └── WorkflowError           raised into a workflow's code, as EventNeverSet, WorkflowNotFound
+        │                       and WorkflowFinished are
+        ├── StepFailed, ChildFailed, NonDeterministicWorkflow, TimedOut
         └── Fatal               raised by a step: do not try it again
     Unwound (BaseException)     takes a workflow's code out of memory: Suspended, Aborted
 """

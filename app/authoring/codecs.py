@@ -64,7 +64,7 @@ class Codec(Generic[T]):
         if self.annotation is Any:
             return self._encode_anything(value)
         try:
-            return values.encode(self._serializer.to_python(self.adapter.validate_python(value), mode="json"))
+            return values.encode(self._dump(self.adapter.validate_python(value)))
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
             places = "; ".join(_place(detail) for detail in details[:3])
@@ -92,6 +92,9 @@ class Codec(Generic[T]):
         except PydanticUserError as error:
             raise AuthoringError(f"{_named(self.annotation)} has no JSON Schema: {error.message}") from error
 
+    def _dump(self, value: Any) -> Any:
+        return self._serializer.to_python(value, mode="json", by_alias=True)
+
     def _encode_anything(self, value: Any) -> JsonText:
         try:
             return values.encode(value)
@@ -99,7 +102,7 @@ class Codec(Generic[T]):
             # Not plain JSON, or not all of it: perhaps a model, a date, a set.
             pass
         try:
-            return values.encode(self._serializer.to_python(value, mode="json"))
+            return values.encode(self._dump(value))
         except PydanticSerializationError as error:
             _refuse_coroutine(value)
             raise AuthoringError(f"{_shown(value)} has no JSON form: {error}") from None

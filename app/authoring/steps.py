@@ -19,13 +19,15 @@ from weakref import WeakKeyDictionary
 from app.authoring import codecs, hints
 from app.authoring.codecs import Codec
 from app.authoring.digests import digest
-from app.errors import AuthoringError, Fatal, Unwound
+from app.errors import AuthoringError, Fatal, Invalid, StepFailed, Unwound
 
-__all__ = ["Retry", "StepSpec", "digest", "spec", "step"]
+__all__ = ["Retry", "StepSpec", "digest", "failure", "root", "spec", "step"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = "__milepost_step__"
+_FINAL = (Fatal, AuthoringError, Invalid, Unwound)
+_LONGEST_MESSAGE = 2_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Retry:
 
     `attempts` counts the first try. Between two tries lies a random wait (full jitter) of up to
     `delay` seconds, then `delay * backoff`, and so on, never more than `max_delay`. Only errors
-    that are instances of `on` are tried again, and `Fatal` never is.
+    that are instances of `on` are tried again, and never those that would only come again:
+    `Fatal`, and a result or an event that is not what was declared.
     """
 
     attempts: int = 1
@@ -55,12 +58,12 @@ class Retry:
         try:
             longest = min(self.max_delay, self.delay * float(self.backoff) ** (attempt - 1))
         except OverflowError:
-            longest = self.max_delay
+            longest = self.max_delay if self.delay else 0.0
         return uniform() * longest
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether a step that failed so in this attempt (from 1) is tried again."""
-        return attempt < self.attempts and isinstance(error, self.on) and not isinstance(error, (Fatal, Unwound))
+        return attempt < self.attempts and isinstance(error, self.on) and not isinstance(error, _FINAL)
 
 
 @dataclass(frozen=True)
@@ -112,17 +115,18 @@ def step(
 
 def spec(function: Callable[..., Any]) -> StepSpec:
     """The spec of a function, decorated or not, of a bound method, a partial or a callable object."""
-    root = function if type(function) is FunctionType else _root(function)
+    body = function if type(function) is FunctionType else root(function)
     try:
-        found = _specs.get(root)
+        found = _specs.get(body)
     except TypeError:  # neither hashable nor weakly referable: made anew each time
-        return _made(root)
+        return _made(body)
     if found is None:
-        found = _specs[root] = _made(root)
+        found = _specs[body] = _made(body)
     return found
 
 
-def _root(function: Callable[..., Any]) -> Callable[..., Any]:
+def root(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind bound methods and partials."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func
@@ -130,6 +134,12 @@ def _root(function: Callable[..., Any]) -> Callable[..., Any]:
             function = function.__func__
         else:
             return function
+
+
+def failure(name: str, error: BaseException, attempts: int) -> StepFailed:
+    """What a workflow gets to see of a step's last error, the same live and from the record."""
+    details = error.details if isinstance(error, Fatal) else None
+    return StepFailed(name, type(error).__name__, str(error)[:_LONGEST_MESSAGE], details, attempts)
 
 
 def _made(function: Callable[..., Any]) -> StepSpec:
