@@ -1,0 +1,189 @@
+"""The composition root: reads the settings, builds everything, and takes it apart again.
+
+The order of the start is the order in which things are needed, and whatever can fail for a reason
+that a person can mend fails first: settings, workflow modules, the address, the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvloop
+
+from app import api, telemetry
+from app.api.options import Options
+from app.authoring import loading
+from app.authoring.definitions import Registry, registry
+from app.engine.runtime import Runtime
+from app.errors import DatabaseUnavailable, MilepostError
+from app.release import VERSION
+from app.server import Server
+from app.settings import LogFormat, Settings
+from app.store import migrations
+from app.store.embedded import EmbeddedPostgres
+
+EXAMPLES = "app.workflows"
+DATABASE_PATIENCE = 30.0
+# File descriptors for all but waiting requests: database, listeners, outgoing HTTP, log, some clients.
+RESERVED_FILES = 256
+
+log = telemetry.logger(__name__)
+
+
+class StartError(MilepostError):
+    """The service could not start."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    register(settings)
+    with bound_socket(settings) as listener, database(settings) as url:
+        _migrate_patiently(url)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, url, listener))
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the schema up, and return its revision."""
+    with database(settings) as url:
+        return _migrate_patiently(url)
+
+
+def register(settings: Settings) -> Registry:
+    """Import the modules that register workflows."""
+    if settings.with_examples:
+        importlib.import_module(EXAMPLES)
+    loading.load(settings.workflows)
+    return registry
+
+
+def openapi() -> str:
+    """The OpenAPI document of the API with the shipped workflows alone, as JSON."""
+    importlib.import_module(EXAMPLES)
+    return api.document(registry)
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The URL of the database, which is kept running meanwhile where it is our own."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+    else:
+        with EmbeddedPostgres(settings.data_dir / "postgres") as embedded:
+            yield embedded.url()
+
+
+@contextmanager
+def bound_socket(settings: Settings) -> Iterator[socket.socket]:
+    """A socket that has its address and does not listen yet."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"MILEPOST_HOST={settings.host} is no address of this machine: {error.strerror}.") from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise StartError(
+                f"{settings.host}:{settings.port} can't be served: {error.strerror}. Set MILEPOST_PORT to a free one."
+            ) from error
+        yield listener
+
+
+async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    own_url = f"http://{host}:{port}"
+    public_url = settings.public_url or (own_url if settings.loopback else None)
+    runtime = Runtime(
+        url,
+        registry,
+        public_url=public_url,
+        concurrency=settings.concurrency,
+        step_threads=settings.step_threads,
+        start_buffer=settings.start_buffer,
+        waiting_limit=min(settings.waiting_limit, _raise_file_limit() - RESERVED_FILES),
+        linger=settings.linger,
+        cache=settings.cache,
+        time_to_live=settings.time_to_live,
+        beat=settings.beat,
+        grace=settings.grace,
+    )
+    application = api.build(
+        runtime,
+        Options(
+            default_timeout=settings.default_timeout,
+            max_body_bytes=settings.max_body_bytes,
+            public_url=public_url,
+            cors_origins=settings.cors_origins,
+            examples=settings.with_examples,
+        ),
+    )
+    await runtime.start()
+    try:
+        await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
+    finally:
+        await runtime.stop()
+
+
+def _announcement(settings: Settings, url: str) -> Callable[[], None]:
+    """What is said when requests are taken: where, from what data, and what to try."""
+
+    def announce() -> None:
+        if settings.public_url is None and not settings.loopback:
+            log.warning("callbacks fail until MILEPOST_PUBLIC_URL says how others reach this service")
+        if settings.log_format is LogFormat.JSON:
+            log.info(
+                "serving", url=url, version=VERSION, database="embedded" if settings.database_url is None else "given"
+            )
+            return
+        print(f"Milepost {VERSION} serves on {url}, its API is explained at {url}/docs")
+        if settings.database_url is None:
+            print(f"Data are in {settings.data_dir.absolute()}, an embedded PostgreSQL that survives restarts")
+        else:
+            print("Data are in the PostgreSQL of MILEPOST_DATABASE_URL")
+        print(f"Next: {_suggestion(settings, url)}", flush=True)
+
+    return announce
+
+
+def _suggestion(settings: Settings, url: str) -> str:
+    if not settings.with_examples:
+        return f"curl '{url}/definitions'"
+    body = """'{"name": "checkout", "input": {"sku": "A1"}}'"""
+    return f"curl '{url}/workflows?wait_for=payment_url' -H 'Content-Type: application/json' -d {body}"
+
+
+def _migrate_patiently(url: str) -> str:
+    """Bring the schema up; a database that is away is waited for."""
+    deadline = time.monotonic() + DATABASE_PATIENCE
+    while True:
+        try:
+            return migrations.migrate(url)
+        except DatabaseUnavailable as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StartError(f"The database did not answer in {DATABASE_PATIENCE:g} s: {error}") from error
+            log.warning("waiting for the database", reason=str(error), seconds_left=round(left))
+        time.sleep(1)
+
+
+def _raise_file_limit() -> int:
+    """Every connection is a file; the soft limit is for programs that can't count so far."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, 65_536)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # macOS has a lower limit than it says
+        return soft
+    return wanted
