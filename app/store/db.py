@@ -9,8 +9,8 @@ keepalives, and a session that hangs inside a transaction is ended by the server
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, LiteralString, cast
 
@@ -18,6 +18,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, namedtuple_row
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection as PoolConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -47,6 +49,10 @@ BY_INDEX = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
+
+
+FAILURES: tuple[type[Exception], ...] = (psycopg.Error, OSError, TimeoutError, UnicodeError)
+"""What a statement may raise; `verdict` says what it means."""
 
 
 class Verdict(StrEnum):
@@ -91,6 +97,18 @@ def verdict(error: BaseException) -> Verdict:
     return Verdict.BROKEN
 
 
+def rolled_back(error: BaseException) -> bool:
+    """Whether it was a deadlock, or a conflict with another transaction: the same may go through at once."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("40")
+
+
+def reason(error: BaseException) -> str:
+    """The database's own words, without the values that it may quote in its details."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    return f"{type(error).__name__}: {error}" if isinstance(error, (OSError, psycopg.Error)) else type(error).__name__
+
+
 @asynccontextmanager
 async def available() -> AsyncIterator[None]:
     """Turn what means that the database is away or busy into `DatabaseUnavailable`."""
@@ -123,7 +141,7 @@ class Database:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
         async with asyncio.timeout(5):
             return await psycopg.AsyncConnection.connect(
-                **cast("dict[str, Any]", self._conninfo),
+                **self._conninfo,
                 autocommit=True,
                 row_factory=cast("Any", namedtuple_row),
                 application_name=f"milepost {duty}",
@@ -131,45 +149,35 @@ class Database:
             )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
+    async def transaction(self, *, translate: bool = True) -> AsyncGenerator[Connection]:
         """A transaction on a pooled connection; SQLAlchemy owns its begin, commit and rollback.
 
-        Raises `DatabaseUnavailable` when the database is away or has no connection to spare.
+        Raises `DatabaseUnavailable` when the database is away, busy, or has no connection to spare;
+        the driver's own errors where `translate` is False.
         """
-        async with available():
-            try:
-                async with self._engine.begin() as pooled:
-                    yield await _driver(pooled)
-            except _sqlalchemy_errors() as error:
-                raise _original(error) from error
+        async with available() if translate else nullcontext(), self._begun() as pooled:
+            raw = await pooled.get_raw_connection()
+            yield cast("Connection", raw.driver_connection)
 
     @asynccontextmanager
-    async def pooled(self) -> AsyncGenerator[PoolConnection]:
-        """The same as SQLAlchemy sees it, for statements that are put together from filters."""
-        async with available():
-            try:
-                async with self._engine.begin() as pooled:
-                    yield pooled
-            except _sqlalchemy_errors() as error:
-                raise _original(error) from error
+    async def snapshot(self) -> AsyncGenerator[PoolConnection]:
+        """A read-only transaction whose statements all see the same, as SQLAlchemy gives it."""
+        async with available(), self._begun() as pooled:
+            await pooled.exec_driver_sql("set transaction isolation level repeatable read read only")
+            yield pooled
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncGenerator[PoolConnection]:
+        try:
+            async with self._engine.begin() as pooled:
+                yield pooled
+        except DBAPIError as error:
+            raise (error.orig or error) from error
+        except PoolTimeout as error:
+            raise ConnectionError("no connection was free in time") from error
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-
-def _sqlalchemy_errors() -> tuple[type[Exception], ...]:
-    from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeout
-
-    return (DBAPIError, PoolTimeout)
-
-
-def _original(error: Exception) -> BaseException:
-    return getattr(error, "orig", None) or TimeoutError("no connection was free in time")
-
-
-async def _driver(pooled: PoolConnection) -> Connection:
-    raw = await pooled.get_raw_connection()
-    return cast("Connection", raw.driver_connection)
 
 
 def _options(settings: Mapping[str, str]) -> str:
@@ -186,8 +194,11 @@ async def rows(connection: Connection, statement: str, params: Params) -> Sequen
 class Line:
     """One dedicated connection that is opened when needed and again after it was lost."""
 
-    def __init__(self, database: Database, duty: str) -> None:
-        self._database, self._duty = database, duty
+    def __init__(
+        self, database: Database, duty: str, *, opened: Callable[[Connection], Awaitable[None]] | None = None
+    ) -> None:
+        """`opened` is called with each new connection before its first statement."""
+        self._database, self._duty, self._opened = database, duty, opened
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
 
@@ -215,7 +226,10 @@ class Line:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = await self._database.connect(self._duty)
+            connection = await self._database.connect(self._duty)
+            if self._opened is not None:
+                await self._opened(connection)
+            self._connection = connection
         return self._connection
 
     async def _drop_if_broken(self, connection: Connection) -> None:

@@ -15,9 +15,7 @@ async def board(connection: db.Connection, id: WorkflowId, *, after: str, limit:
     return [Event(*row) for row in await db.rows(connection, _SQL["board"], {"id": id, "after": after, "limit": limit})]
 
 
-async def log(
-    connection: db.Connection, id: WorkflowId, *, after: int, keys: Sequence[str], limit: int
-) -> list[Event]:
+async def log(connection: db.Connection, id: WorkflowId, *, after: int, keys: Sequence[str], limit: int) -> list[Event]:
     """The sets in their order, from after a position on; of all keys when none is given."""
     params = {"id": id, "after": after, "keys": list(keys) or None, "limit": limit}
     return [Event(*row) for row in await db.rows(connection, _SQL["log"], params)]

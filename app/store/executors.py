@@ -38,11 +38,13 @@ class Beat:
     peers: tuple[Peer, ...]
 
 
-async def register(line: db.Line, id: ExecutorId, *, host: str, pid: int, version: str, lock_key: int) -> None:
+async def register(
+    connection: db.Connection, id: ExecutorId, *, host: str, pid: int, version: str, lock_key: int
+) -> None:
     """Make this process known, and hold the session's lock that shows it alive."""
     params = {"id": id, "host": host, "pid": pid, "version": version, "lock_key": lock_key}
-    await line.rows(_SQL["register"], params)
-    await line.rows(_SQL["hold"], {"lock_key": lock_key})
+    await db.rows(connection, _SQL["register"], params)
+    await db.rows(connection, _SQL["hold"], {"lock_key": lock_key})
 
 
 async def beat(line: db.Line, executor: ExecutorId) -> Beat:

@@ -104,7 +104,7 @@ with draft as materialized (
     where w.id = l.id
       and l.mine
       and (l.fertile or l.fin is not null)
-      and (l.fin is distinct from 'WAITING' or w.inbox = l.seen)
+      and (l.fin is distinct from 'WAITING' or l.seen is null or w.inbox = l.seen)
     returning w.id
 )
 select l.id, l.mine, l.watched, m.id is not null as moved, false as started, now() as at

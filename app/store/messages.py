@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
 from app.store import db, statements
@@ -148,5 +147,3 @@ async def callback(line: db.Line, token_hash: bytes) -> Callback | None:
 
 async def secret(line: db.Line) -> bytes:
     return bytes((await line.rows(_SQL["secret"], {}))[0].value)
-
-

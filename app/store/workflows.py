@@ -137,9 +137,7 @@ def _owned(rows: Sequence[Any]) -> list[Owned]:
     return [Owned(*row) for row in rows]
 
 
-async def claim(
-    line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int
-) -> list[Owned]:
+async def claim(line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int) -> list[Owned]:
     """Own up to `limit` workflows that are due and of these (name, version) pairs."""
     return _owned(await line.rows(_SQL["claim"], _who(executor, definitions, limit)))
 
@@ -268,7 +266,7 @@ async def listing(
 
     The page looks at `SCAN` rows at most, so it may be short or empty although more follow.
     """
-    async with database.pooled() as connection:
+    async with database.snapshot() as connection:
         rows = (await connection.execute(_page(only, after, limit, include))).all()
         if len(rows) > limit:
             return [workflow(row) for row in rows[:limit]], (rows[limit - 1].created_at, rows[limit - 1].id)

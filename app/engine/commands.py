@@ -1,0 +1,433 @@
+"""What is done to workflows: each command returns when it is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from app import values
+from app.authoring import Definition, Registry
+from app.engine import tasks
+from app.engine.executor import Executor
+from app.engine.hub import INBOX, Hub
+from app.engine.journal import Birth, Journal
+from app.engine.lookup import Lookup
+from app.engine.mail import Letter, Mail, Sent, Source
+from app.engine.run import Run
+from app.errors import (
+    CallbackNotFound,
+    CallbackUsed,
+    DatabaseUnavailable,
+    Draining,
+    IdempotencyConflict,
+    InvalidInput,
+    QueueNotFound,
+    WorkflowAborted,
+    WorkflowActive,
+    WorkflowFinished,
+    WorkflowIdConflict,
+    WorkflowNotFound,
+    WorkflowNotRegistered,
+)
+from app.model import RESUMABLE, ExecutorId, JsonText, Status, Workflow, WorkflowId
+from app.store import db, messages, workflows
+from app.store.workflows import Owned
+
+PATIENCE = 0.9
+"""Seconds that a start waits for its commit before the caller is told that the database is away."""
+_START_KEYS = uuid.UUID("6f0a3d0e-5f7c-5c0a-9d3e-6d696c65706f")
+"""Namespace of the ids that stand for idempotency keys of starts (RFC 9562, version 5)."""
+
+
+Row = Any
+"""A row of the journal's answer; `at` is the time of its commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A request to start a workflow. `delay` and `timeout` in seconds."""
+
+    name: str
+    input: JsonText | None = None
+    id: WorkflowId | None = None
+    queue: str | None = None
+    priority: int = 0
+    partition: str | None = None
+    deduplication_id: str | None = None
+    delay: float = 0.0
+    timeout: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A workflow as it stands; not `created`: it was started before."""
+
+    workflow: Workflow
+    created: bool
+
+
+class Commands:
+    def __init__(
+        self,
+        database: db.Database,
+        registry: Registry,
+        *,
+        journal: Journal,
+        lookup: Lookup,
+        hub: Hub,
+        executor: Executor,
+        id: Callable[[], ExecutorId],
+    ) -> None:
+        self._database, self._registry = database, registry
+        self._journal, self._lookup, self._hub, self._executor = journal, lookup, hub, executor
+        self._mail = Mail(database, executor=id, arrived=self._arrived)
+        self._line = db.Line(database, "callbacks")
+        self.draining = False
+
+    # ---- start
+
+    async def start(self, start: Start) -> Started:
+        """Raises WorkflowNotRegistered, InvalidInput, QueueNotFound, WorkflowIdConflict, Overloaded, Draining,
+        DatabaseUnavailable. An id, or an idempotency key, that is known already is answered before the others."""
+        if self.draining:
+            raise Draining
+        id = start.id or _derived(start) or WorkflowId(str(uuid7()))
+        digest = values.digest(None if start.input is None else values.decode(start.input))
+        try:
+            definition = self._accept(start)
+        except (WorkflowNotRegistered, InvalidInput, QueueNotFound):
+            if start.id or start.idempotency_key:
+                known = await self._lookup.find(id)
+                if known is not None:
+                    return _known(known, start.name, digest)
+            raise
+        while True:
+            created = await self._insert(id, start, definition, digest)
+            if created is not None:
+                return Started(created, created=True)
+            # The id was taken. If it is free again by now, it is this start's after all.
+            known = await self._lookup.find(id)
+            if known is not None:
+                return _known(known, start.name, digest)
+
+    def _accept(self, start: Start) -> Definition:
+        definition = self._registry.newest(start.name)
+        if definition is None:
+            raise WorkflowNotRegistered(
+                f"No workflow is registered under the name {start.name!r}.", registered=self._registry.names()
+            )
+        definition.arguments(start.input, pointer="/input")
+        if start.queue is not None:
+            raise QueueNotFound(f"There is no queue {start.queue!r}.")
+        return definition
+
+    async def _insert(self, id: WorkflowId, start: Start, definition: Definition, digest: bytes) -> Workflow | None:
+        """Commit a new workflow, running here if there is room; None: the id is taken."""
+        token = uuid.uuid4()
+        timeout = start.timeout if start.timeout is not None else definition.timeout
+        here = not start.delay and self._executor.reserve()
+        status = Status.RUNNING if here else Status.QUEUED
+        tags = values.encode(dict(start.tags))
+        try:
+            birth = self._journal.start(
+                id,
+                _row(
+                    id,
+                    definition,
+                    token,
+                    status=status,
+                    input=start.input,
+                    digest=digest,
+                    tags=tags,
+                    timeout=timeout,
+                    delay=start.delay,
+                    traceparent=start.traceparent,
+                ),
+            )
+        except BaseException:
+            if here:
+                self._executor.unreserve()
+            raise
+
+        def born(future: asyncio.Future[Row]) -> None:
+            # Whether or not the caller is still there: what is committed as running runs.
+            if here:
+                self._executor.unreserve()
+            row = None if future.cancelled() or future.exception() else future.result()
+            if row is not None and here:
+                owned = Owned(
+                    id,
+                    definition.name,
+                    definition.version,
+                    1,
+                    token,
+                    start.input,
+                    0,
+                    1,
+                    0,
+                    row.at,
+                    start.traceparent,
+                )
+                self._executor.launch(owned, definition)
+            elif row is not None and not start.delay:
+                self._executor.poke()
+            elif row is not None:
+                self._executor.alarm(start.delay)
+
+        birth.future.add_done_callback(born)
+        row = await _within(birth)
+        if row is None:
+            return None
+        at = row.at
+        return Workflow(
+            id=id,
+            run=str(token)[:8],
+            name=definition.name,
+            version=definition.version,
+            status=status,
+            input=start.input,
+            output=None,
+            error=None,
+            tags=tags,
+            queue=None,
+            priority=0,
+            partition=None,
+            deduplication_id=None,
+            parent_id=None,
+            forked_from=None,
+            schedule=None,
+            attempts=1,
+            created_at=at,
+            started_at=at if here else None,
+            updated_at=at,
+            completed_at=None,
+            deadline=at + timedelta(seconds=timeout) if here and timeout is not None else None,
+            wake_at=at + timedelta(seconds=start.delay) if start.delay else None,
+        )
+
+    async def start_child(self, run: Run, id: WorkflowId, definition: Definition, input: JsonText | None) -> WorkflowId:
+        """Start a child in one commit with its parent's fence; one that this parent started before is the same."""
+        digest = values.digest(None if input is None else values.decode(input))
+        while True:
+            birth = run.bear(
+                id,
+                _row(
+                    id,
+                    definition,
+                    uuid.uuid4(),
+                    status=Status.QUEUED,
+                    input=input,
+                    digest=digest,
+                    tags=JsonText("{}"),
+                    timeout=definition.timeout,
+                    delay=0,
+                    traceparent=None,
+                    parent_id=run.id,
+                ),
+            )
+            if await birth.future is not None:
+                self._executor.poke()
+                return id
+            known = await self._lookup.find(id)
+            if known is None:
+                continue
+            child, hashed = known
+            if (child.parent_id, child.name, hashed) == (run.id, definition.name, digest):
+                return id
+            raise WorkflowIdConflict(f"The id {id!r} is taken by a workflow that this one did not start.")
+
+    async def cancel_child(self, id: WorkflowId) -> None:
+        try:
+            await self.cancel(id, children=True)
+        except WorkflowFinished:
+            # It has ended in its own way, which is what its result tells.
+            return
+
+    # ---- messages
+
+    async def send(
+        self, workflow_id: WorkflowId, topic: str, payload: JsonText, idempotency_key: str | None = None
+    ) -> Sent:
+        """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable."""
+        return await self._mail.send(Letter(workflow_id, topic, payload, idempotency_key))
+
+    async def send_from(self, run: Run, seq: int, target: WorkflowId, topic: str, payload: JsonText) -> None:
+        """The same for a workflow, once: its id and the number of the call are the key."""
+        # No key from outside has a space in it.
+        key = f"$step {run.id} {run.token} {seq}"
+        await self._mail.send(Letter(target, topic, payload, key, Source(run.id, run.generation)))
+
+    async def complete_callback(self, token: str, payload: JsonText) -> None:
+        """Raises CallbackNotFound, CallbackUsed, WorkflowFinished, DatabaseUnavailable."""
+        hashed = hashlib.sha256(token.encode()).digest()
+        async with db.available(), asyncio.timeout(PATIENCE):
+            found = await messages.callback(self._line, hashed)
+        if found is None:
+            raise CallbackNotFound
+        key = f"$callback {hashed.hex()}"
+        try:
+            await self._mail.send(Letter(found.workflow_id, found.topic, payload, key))
+        except WorkflowNotFound:
+            raise CallbackNotFound from None
+        except IdempotencyConflict:
+            raise CallbackUsed from None
+
+    def _arrived(self, id: WorkflowId, parked: bool) -> None:
+        self._hub.publish(id, (INBOX,))
+        if parked:
+            self._executor.poke()
+
+    # ---- from outside
+
+    async def cancel(self, id: WorkflowId, *, children: bool = True) -> Workflow:
+        """Raises WorkflowNotFound, WorkflowFinished, DatabaseUnavailable."""
+        ended: list[workflows.Aborted] = []
+        cleanups = False
+        async with self._database.transaction() as connection:
+            found, cleanups = await workflows.abort_if_active(connection, [(id, None)], Status.CANCELLED, None)
+            ended += found
+            # Each level in a statement of its own: children that were started by a commit which the lock
+            # waited for are seen by the next one only. A cancelled parent starts no more of them.
+            level = [parent.id for parent in found]
+            while children and level:
+                below = await workflows.children(connection, level)
+                found, more = await workflows.abort_if_active(
+                    connection, [(child, None) for child in below], Status.CANCELLED, None
+                )
+                ended += found
+                cleanups = cleanups or more
+                level = [child.id for child in found]
+        self.aborted(ended, cleanups=cleanups)
+        workflow = await self._lookup.workflow(id)
+        if not ended and workflow.status is not Status.CANCELLED:
+            raise WorkflowFinished(workflow_status=workflow.status.value)
+        return workflow
+
+    def aborted(self, ended: Sequence[workflows.Aborted], *, cleanups: bool) -> None:
+        """Tell everybody in this process that workflows were ended from outside, or deleted."""
+        for workflow in ended:
+            self._executor.drop(WorkflowId(workflow.id))
+            self._hub.publish(workflow.id, ended=True)
+        watched = [workflow.id for workflow in ended if workflow.watched]
+        if watched:
+            tasks.spawn(self._executor.wake_watchers(watched), name="wake watchers")
+        if cleanups:
+            self._executor.poke()
+
+    async def resume(self, id: WorkflowId) -> Workflow:
+        """Raises WorkflowNotFound, WorkflowFinished, WorkflowAborted, DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            locked = await workflows.lock(connection, id)
+            if locked is None:
+                raise WorkflowNotFound
+            status, aborts = locked
+            if status in RESUMABLE:
+                if aborts:
+                    raise WorkflowAborted(workflow_status=status.value)
+                await workflows.resume(connection, id)
+            elif status is Status.QUEUED:
+                await workflows.hasten(connection, id)
+            elif status.terminal:
+                raise WorkflowFinished(workflow_status=status.value)
+        self._executor.poke()
+        return await self._lookup.workflow(id)
+
+    async def delete(self, id: WorkflowId) -> None:
+        """Raises WorkflowNotFound, WorkflowActive, DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            gone = await workflows.delete_if_ended(connection, [id])
+            if not gone:
+                locked = await workflows.lock(connection, id)
+                if locked is None:
+                    raise WorkflowNotFound
+                raise WorkflowActive(workflow_status=locked[0].value)
+        self.aborted(gone, cleanups=False)
+
+    async def end(self, targets: Sequence[tuple[str, int]], status: Status, error: JsonText) -> None:
+        """End workflows, in a generation of theirs, for a reason of the service's own: out of time, or dead."""
+        async with self._database.transaction() as connection:
+            ended, cleanups = await workflows.abort_if_active(connection, targets, status, error)
+        self.aborted(ended, cleanups=cleanups)
+
+    async def close(self) -> None:
+        await self._mail.close()
+        await self._line.close()
+
+
+async def _within(birth: Birth) -> Row | None:
+    """The answer to a start; DatabaseUnavailable when it takes too long.
+
+    What has not been sent by then never will be. What has been sent may have been committed: then it
+    runs, and its id tells when the caller asks again.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE):
+            row: Row | None = await asyncio.shield(birth.future)
+            return row
+    except TimeoutError:
+        if not birth.sent:
+            birth.future.cancel()
+        raise DatabaseUnavailable from None
+
+
+def _known(known: tuple[Workflow, bytes], name: str, digest: bytes) -> Started:
+    workflow, hashed = known
+    if (workflow.name, hashed) != (name, digest):
+        raise WorkflowIdConflict(workflow_status=workflow.status.value)
+    return Started(workflow, created=False)
+
+
+def _derived(start: Start) -> WorkflowId | None:
+    if start.idempotency_key is None:
+        return None
+    return WorkflowId(str(uuid.uuid5(_START_KEYS, f"{start.name}\n{start.idempotency_key}")))
+
+
+def _row(
+    id: WorkflowId,
+    definition: Definition,
+    token: uuid.UUID,
+    *,
+    status: Status,
+    input: JsonText | None,
+    digest: bytes,
+    tags: JsonText,
+    timeout: float | None,
+    delay: float,
+    traceparent: str | None,
+    parent_id: WorkflowId | None = None,
+) -> str:
+    row = (
+        f'{{"id":"{id}","name":"{definition.name}","version":"{definition.version}","status":"{status}"'
+        f',"input_hash":"{digest.hex()}","tags":{tags},"start_token":"{token}","priority":0,"delay":{delay}'
+    )
+    if input is not None:
+        row += f',"input":{input}'
+    if definition.on_abort is not None:
+        row += f',"abort_name":"{definition.on_abort.name}","abort_version":"{definition.on_abort.version}"'
+    if timeout is not None:
+        row += f',"timeout":{timeout}'
+    if parent_id is not None:
+        row += f',"parent_id":"{parent_id}"'
+    if traceparent is not None:
+        row += f',"traceparent":{json.dumps(traceparent)}'
+    return row + "}"
+
+
+def uuid7() -> uuid.UUID:
+    """A UUID that begins with the time in milliseconds (RFC 9562, version 7), so that inserts go to one end."""
+    stamp = time.time_ns() // 1_000_000
+    tail = int.from_bytes(os.urandom(10), "big")
+    number = stamp << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
+    return uuid.UUID(int=number)

@@ -1,0 +1,381 @@
+"""The durable context: what `ctx.…` does in a workflow, and what is left of it in a step."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any, NoReturn, Protocol
+
+import httpx
+
+from app import names, telemetry, values
+from app.authoring import Context, Definition, Handle, Registry, codecs, definitions
+from app.authoring.context import CALLBACK_EXPIRES, Logger
+from app.authoring.steps import StepSpec, digest, spec
+from app.engine import effects, failures
+from app.engine.effects import Tools
+from app.engine.mailbox import Mailbox
+from app.engine.outbound import Outbound
+from app.engine.run import Call, Effect, Outcome, Run
+from app.errors import AuthoringError, WorkflowNotRegistered
+from app.model import NULL, ExecutorId, JsonText, StepKind, WorkflowId
+
+_ANYTHING = codecs.of(Any)
+LONGEST = 3_660 * 86_400.0
+"""Seconds that anything may wait: ten years."""
+
+
+class Commands(Protocol):
+    """What a workflow does to others. All are safe to repeat, and raise Aborted when the workflow is fenced."""
+
+    async def send_from(self, run: Run, seq: int, target: WorkflowId, topic: str, payload: JsonText) -> None: ...
+
+    async def start_child(
+        self, run: Run, id: WorkflowId, definition: Definition, input: JsonText | None
+    ) -> WorkflowId: ...
+
+    async def cancel_child(self, id: WorkflowId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What contexts of this process have in common."""
+
+    tools: Tools
+    commands: Commands
+    registry: Registry
+    outbound: Outbound
+    public_url: str | None
+    secret: Callable[[], bytes]
+    executor: Callable[[], ExecutorId]
+
+
+class DurableContext(Context):
+    """Each durable call is numbered, matched with its record, and carried out only when there is none."""
+
+    def __init__(self, run: Run, around: Surroundings) -> None:
+        self._run, self._around = run, around
+        self._logger = _Quiet(telemetry.logger("workflow").bind(workflow_id=run.id), run)
+
+    @property
+    def workflow_id(self) -> str:
+        return self._run.id
+
+    @property
+    def idempotency_key(self) -> str:
+        raise AuthoringError("ctx.idempotency_key belongs to a step: pass the context to it as an argument.")
+
+    def step(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self._step(function, args, kwargs)
+
+    async def _step(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        how = spec(function)
+        effect = effects.Step(
+            self._around.tools, how, lambda call: self._attempt(how, self._inside(call), function, args, kwargs)
+        )
+        outcome = await self._call(StepKind.STEP, how.name, _digest(args, kwargs), effect)
+        return how.output.decode(_output(outcome))
+
+    def _attempt(
+        self,
+        how: StepSpec,
+        inside: StepContext,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Awaitable[Any]:
+        given = [inside if argument is self else argument for argument in args]
+        named = {name: inside if argument is self else argument for name, argument in kwargs.items()}
+        if how.is_async:
+            result: Awaitable[Any] = function(*given, **named)
+            return result
+        return effects.in_thread(self._around.tools, function, *given, **named)
+
+    def _inside(self, call: Call) -> StepContext:
+        return StepContext(self._run, self._around, call.seq)
+
+    async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        how = spec(function)
+        if not how.is_async:
+            raise AuthoringError(f"ctx.transaction takes an async function, and {how.name} is none.")
+
+        def attempt(call: Call, connection: Any) -> Awaitable[Any]:
+            return self._attempt(how, self._inside(call), functools.partial(function, connection), args, kwargs)
+
+        effect = effects.Transaction(self._around.tools, self._around.executor, how, attempt)
+        outcome = await self._call(StepKind.TRANSACTION, how.name, _digest(args, kwargs), effect)
+        return how.output.decode(_output(outcome))
+
+    def set_event(self, key: str, value: Any) -> Awaitable[None]:
+        text = _event(self._run.definition, key, value)
+        return _GiveWay(self._run.publish(key, text))
+
+    async def get_event(self, workflow_id: str, key: str, *, timeout: float | None = None) -> Any:
+        _check(names.check_key, key)
+        effect = effects.EventOf(self._around.tools, WorkflowId(workflow_id), key, _seconds(timeout, "timeout"))
+        outcome = await self._call(StepKind.GET_EVENT, key, _digest((workflow_id,), {}), effect)
+        return values.decode(_output(outcome))
+
+    async def receive(self, topic: str, *, timeout: float | None = None) -> Any:
+        _check(names.check_key, topic)
+        effect = effects.Receive(self._around.tools, self._mailbox(topic), topic, _seconds(timeout, "timeout"))
+        outcome = await self._call(StepKind.RECEIVE, topic, 0, effect)
+        return values.decode(_output(outcome))
+
+    def _mailbox(self, topic: str) -> Mailbox:
+        run, tools = self._run, self._around.tools
+        mailbox = run.mail.get(topic)
+        if not isinstance(mailbox, Mailbox):
+            mailbox = Mailbox(run.id, topic, hub=tools.hub, lookup=tools.lookup, counted=run.count_inbox)
+            run.mail[topic] = mailbox
+        return mailbox
+
+    async def send(self, workflow_id: str, topic: str, payload: Any = None) -> None:
+        _check(names.check_key, topic)
+        text = _ANYTHING.encode(payload)
+
+        async def do(call: Call) -> Outcome:
+            since = self._around.tools.clock.now()
+            await self._around.commands.send_from(self._run, call.seq, WorkflowId(workflow_id), topic, text)
+            return Outcome(since)
+
+        await self._command(StepKind.SEND, topic, _digest((workflow_id, text), {}), do)
+
+    async def sleep(self, seconds: float) -> None:
+        length = _seconds(seconds, "seconds")
+        assert length is not None
+        await self._call(StepKind.SLEEP, "sleep", 0, effects.Sleep(self._around.tools, length))
+
+    async def sleep_until(self, when: datetime) -> None:
+        if when.tzinfo is None:
+            raise AuthoringError("ctx.sleep_until takes a datetime with its time zone, such as datetime.now(UTC).")
+        await self._call(StepKind.SLEEP, "sleep_until", 0, effects.Sleep(self._around.tools, 0, until=when))
+
+    async def start(
+        self, workflow: Callable[..., Awaitable[Any]] | str, input: Any = None, *, id: str | None = None
+    ) -> Handle:
+        definition = self._definition(workflow)
+        text = None if input is None and definition.input is None else (definition.input or _ANYTHING).encode(input)
+        if id is not None:
+            _check(names.check_workflow_id, id)
+
+        async def do(call: Call) -> Outcome:
+            since = self._around.tools.clock.now()
+            definition.arguments(text)
+            child = WorkflowId(id or str(uuid.uuid5(self._run.token, str(call.seq))))
+            await self._around.commands.start_child(self._run, child, definition, text)
+            return Outcome(since, child_id=child)
+
+        outcome = await self._command(StepKind.CHILD, definition.name, _digest((text, id), {}), do)
+        assert outcome.child_id is not None
+        return DurableHandle(self, outcome.child_id)
+
+    def _definition(self, workflow: Callable[..., Awaitable[Any]] | str) -> Definition:
+        if not isinstance(workflow, str):
+            return definitions.of(workflow)
+        found = self._around.registry.newest(workflow)
+        if found is None:
+            raise WorkflowNotRegistered(f"No workflow is registered under the name {workflow!r}.")
+        return found
+
+    async def callback(self, topic: str, *, expires: float = CALLBACK_EXPIRES) -> str:
+        _check(names.check_key, topic)
+        length = _seconds(expires, "expires")
+        base = self._around.public_url
+        if base is None:
+            raise AuthoringError(
+                "A callback needs the address at which this service is reached from outside: set MILEPOST_PUBLIC_URL."
+            )
+        key = f"{self._run.id}:{self._run.token}:{self._run.upcoming}".encode()
+        token = hmac.new(self._around.secret(), key, hashlib.sha256).hexdigest()
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        effect = effects.Callback(self._around.tools, hashed, length)
+        await self._call(StepKind.CALLBACK, topic, _digest((length,), {}), effect)
+        return f"{base}/callbacks/{token}"
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        raise AuthoringError(
+            "ctx.http belongs to a step, for its outcome must be recorded: pass the context to a step and use it there."
+        )
+
+    def now(self) -> datetime:
+        return self._run.now()
+
+    @property
+    def random(self) -> Random:
+        return self._run.random
+
+    def uuid(self) -> uuid.UUID:
+        return self._run.uuid()
+
+    @property
+    def logger(self) -> Logger:
+        return self._logger
+
+    async def _command(
+        self, kind: StepKind, name: str, digest: int, do: Callable[[Call], Coroutine[Any, Any, Outcome]]
+    ) -> Outcome:
+        outcome = await self._call(kind, name, digest, effects.Command(self._around.tools, do))
+        return outcome
+
+    async def _call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
+        outcome = await self._run.call(kind, name, digest, effect)
+        if outcome.error is not None:
+            raise failures.revive(kind, name, outcome.error, outcome.attempts) from outcome.cause
+        return outcome
+
+
+class DurableHandle(Handle):
+    def __init__(self, parent: DurableContext, id: WorkflowId) -> None:
+        self._parent, self._id = parent, id
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    async def result(self, *, timeout: float | None = None) -> Any:
+        effect = effects.ResultOf(self._parent._around.tools, self._id, None, _seconds(timeout, "timeout"))
+        outcome = await self._parent._call(StepKind.RESULT, "result", _digest((self._id,), {}), effect)
+        return values.decode(_output(outcome))
+
+    async def get_event(self, key: str, *, timeout: float | None = None) -> Any:
+        return await self._parent.get_event(self._id, key, timeout=timeout)
+
+    async def cancel(self) -> None:
+        async def do(call: Call) -> Outcome:
+            since = self._parent._around.tools.clock.now()
+            await self._parent._around.commands.cancel_child(self._id)
+            return Outcome(since)
+
+        await self._parent._command(StepKind.CANCEL, "cancel", _digest((self._id,), {}), do)
+
+
+def _unavailable(what: str) -> Callable[..., NoReturn]:
+    def refuse(self: StepContext, *_: Any, **__: Any) -> NoReturn:
+        raise AuthoringError(f"ctx.{what} is a durable call: it can be made by the workflow's function, not in a step.")
+
+    return refuse
+
+
+class StepContext(Context):
+    """What a step is given for the context: events, its key, HTTP and the log; nothing durable."""
+
+    def __init__(self, run: Run, around: Surroundings, seq: int) -> None:
+        self._run, self._around, self._seq = run, around, seq
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def workflow_id(self) -> str:
+        return self._run.id
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self._run.id}:{self._seq}"
+
+    def set_event(self, key: str, value: Any) -> Awaitable[None]:
+        text = _event(self._run.definition, key, value)
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._from_thread(key, text)
+        if here is not self._loop:
+            return self._from_thread(key, text)
+        return self._run.publish_in_step(key, text, self._seq)
+
+    def _from_thread(self, key: str, text: JsonText) -> Awaitable[None]:
+        """The thread waits for the commit: a fast step can't run ahead of a slow database."""
+
+        async def publish() -> None:
+            await self._run.publish_in_step(key, text, self._seq)
+
+        asyncio.run_coroutine_threadsafe(publish(), self._loop).result()
+        return _GiveWay(False)
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self._around.outbound.client(self.idempotency_key)
+
+    @property
+    def logger(self) -> Logger:
+        bound: Logger = telemetry.logger("workflow").bind(workflow_id=self._run.id, step=self._seq)
+        return bound
+
+    @property
+    def random(self) -> Random:
+        return _unavailable("random")(self)
+
+    step = _unavailable("step")
+    get_event = _unavailable("get_event")
+    receive = _unavailable("receive")
+    send = _unavailable("send")
+    sleep = _unavailable("sleep")
+    sleep_until = _unavailable("sleep_until")
+    start = _unavailable("start")
+    callback = _unavailable("callback")
+    transaction = _unavailable("transaction")
+    now = _unavailable("now")
+    uuid = _unavailable("uuid")
+
+
+class _GiveWay:
+    """What an event set by a workflow returns: awaiting it now and then gives the others a turn."""
+
+    def __init__(self, yields: bool) -> None:
+        self._yields = yields
+
+    def __await__(self) -> Generator[None, None, None]:
+        if self._yields:
+            yield
+
+
+class _Quiet:
+    """A logger that says nothing while records are given back."""
+
+    def __init__(self, logger: telemetry.Logger, run: Run) -> None:
+        self._logger, self._run = logger, run
+
+    def __getattr__(self, name: str) -> Any:
+        return _silent if self._run.replaying else getattr(self._logger, name)
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Said already, when it was recorded."""
+
+
+def _event(definition: Definition, key: str, value: Any) -> JsonText:
+    """The text of an event's value; raises AuthoringError or InvalidRequest in the author's line."""
+    _check(names.check_key, key)
+    if key.startswith(names.RESERVED_KEY_PREFIX):
+        raise AuthoringError(f"The event key {key!r} begins with $: those are the service's own.")
+    return definition.events.get(key, _ANYTHING).encode(value)
+
+
+def _output(outcome: Outcome) -> JsonText:
+    return NULL if outcome.output is None else outcome.output
+
+
+def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return int.from_bytes(digest(args, kwargs), "big", signed=True)
+
+
+def _check(rule: Callable[[str], None], text: str) -> None:
+    try:
+        rule(text)
+    except (ValueError, TypeError) as error:
+        raise AuthoringError(f"{text!r}: {error}.") from None
+
+
+def _seconds(value: float | None, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LONGEST:
+        raise AuthoringError(f"{name}={value!r}: seconds, from 0 to ten years.")
+    return float(value)

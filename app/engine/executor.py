@@ -1,0 +1,268 @@
+"""The executor: runs workflows, a bounded number at a time, and owns what is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any
+
+from app import telemetry
+from app.authoring import Context, Definition, Registry
+from app.engine import tasks
+from app.engine.clock import Clock
+from app.engine.journal import Journal
+from app.engine.lookup import Lookup
+from app.engine.points import point
+from app.engine.replay import History
+from app.engine.run import Run
+from app.engine.service import Service
+from app.errors import DatabaseUnavailable, WorkflowNotFound
+from app.model import ExecutorId, WorkflowId
+from app.store import db, steps, workflows
+from app.store.workflows import Owned
+
+log = telemetry.logger(__name__)
+
+CLAIM = 200
+"""Workflows taken in one statement, at most."""
+
+
+class Executor(Service):
+    """Its tick claims what is due, as long as there is room. Poked when something became due."""
+
+    name = "executor"
+
+    def __init__(
+        self,
+        database: db.Database,
+        registry: Registry,
+        *,
+        journal: Journal,
+        lookup: Lookup,
+        clock: Clock,
+        context: Callable[[Run], Context],
+        dead: Callable[[Owned], Coroutine[Any, Any, None]],
+        concurrency: int,
+        cache: int,
+        linger: float,
+    ) -> None:
+        """`dead` ends a workflow that was recovered too often. `cache`: parked workflows kept in memory."""
+        super().__init__(interval=60.0)
+        self._line = db.Line(database, "executor")
+        self._registry, self._journal, self._lookup, self._clock = registry, journal, lookup, clock
+        self._context, self._dead = context, dead
+        self._concurrency, self._cache, self._linger = concurrency, cache, linger
+        self._runs: dict[WorkflowId, Run] = {}
+        self._parked: OrderedDict[WorkflowId, Run] = OrderedDict()
+        self._reserved = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._backlog = False
+        self.draining = False
+        self.id = ExecutorId("")
+
+    # ---- room
+
+    @property
+    def room(self) -> int:
+        return 0 if self.draining else self._concurrency - len(self._runs) - self._reserved
+
+    def reserve(self) -> bool:
+        """Keep room for a workflow that is being started; False: there is none."""
+        if self.room <= 0:
+            return False
+        self._reserved += 1
+        return True
+
+    def unreserve(self) -> None:
+        self._reserved -= 1
+
+    @property
+    def definitions(self) -> Sequence[tuple[str, str]]:
+        """What this process can run: (name, version) pairs."""
+        return [(definition.name, definition.version) for definition in self._registry]
+
+    def holds(self, id: str, generation: int) -> bool:
+        run = self._runs.get(WorkflowId(id)) or self._parked.get(WorkflowId(id))
+        return run is not None and run.generation == generation
+
+    # ---- running
+
+    def launch(self, owned: Owned, definition: Definition, records: steps.Records | None = None) -> None:
+        """Run a workflow that has become this process's own."""
+        run = Run(
+            owned,
+            definition,
+            History(records),
+            owner=self,
+            journal=self._journal,
+            clock=self._clock,
+            linger=self._linger,
+        )
+        self._runs[owned.id] = run
+        context = self._context(run)
+
+        async def main() -> Any:
+            return await definition.function(context, *definition.arguments(owned.input))
+
+        run.begin(main)
+
+    async def take(self, taken: Sequence[Owned]) -> None:
+        """Go on with workflows that have just become this process's own: in place, or from their records."""
+        cold: list[Owned] = []
+        for owned in taken:
+            run = self._parked.pop(owned.id, None)
+            if run is not None and run.generation == owned.generation - 1:
+                self._runs[owned.id] = run
+                run.resume(owned.generation)
+            else:
+                if run is not None:
+                    run.suspend()
+                cold.append(owned)
+        self._reserved += len(cold)
+        try:
+            await self._recover(cold)
+        finally:
+            self._reserved -= len(cold)
+
+    async def _recover(self, cold: Sequence[Owned]) -> None:
+        if not cold:
+            return
+        # A statement of its own: the one that took them may have seen less than their last commit.
+        records = await steps.records(self._line, [owned.id for owned in cold])
+        await point("executor.after_read")
+        for owned in cold:
+            definition = self._registry.get(owned.name, owned.version)
+            assert definition is not None, "only what is registered is taken"
+            if owned.barren > definition.max_recoveries:
+                tasks.spawn(self._dead(owned), name=f"dead {owned.id}")
+            else:
+                self.launch(owned, definition, records[owned.id])
+
+    def drop(self, id: WorkflowId) -> None:
+        """A workflow was ended from outside: take its code out of memory."""
+        run = self._runs.get(id) or self._parked.pop(id, None)
+        if run is not None:
+            run.abort()
+
+    def drop_all(self) -> None:
+        """This process lost everything it ran: others have it."""
+        for run in [*self._runs.values(), *self._parked.values()]:
+            run.abort()
+        self._parked.clear()
+
+    # ---- what runs say
+
+    def ended(self, run: Run) -> None:
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
+            if self._backlog:
+                self.poke()
+        if self._parked.get(run.id) is run:
+            del self._parked[run.id]
+
+    def parked(self, run: Run) -> None:
+        self._runs.pop(run.id, None)
+        self._parked[run.id] = run
+        if len(self._parked) > self._cache:
+            _, oldest = self._parked.popitem(last=False)
+            oldest.suspend()
+        if self._backlog:
+            self.poke()
+
+    async def watch(self, run: Run, targets: Sequence[WorkflowId]) -> None:
+        await asyncio.gather(*(self._lookup.watch(target) for target in targets))
+
+    async def look_again(self, run: Run) -> None:
+        """What a run waits for may have come between its last look and its park, and nobody woke it then."""
+        try:
+            if await self._has_come(run):
+                await self.wake([run.id])
+        except DatabaseUnavailable:
+            # Whether it has come is asked again for everybody when the database is back.
+            log.info("a second look failed", workflow_id=run.id)
+
+    async def _has_come(self, run: Run) -> bool:
+        if run.has_news:
+            return True
+        for target, key in run.targets:
+            try:
+                glance = await self._lookup.glance(target, key or "")
+            except WorkflowNotFound:
+                return True
+            if glance.status.terminal or (key is not None and glance.event is not None):
+                return True
+        return False
+
+    def due(self, when: datetime) -> None:
+        self.alarm(self._clock.until(when))
+
+    # ---- waking and claiming
+
+    def alarm(self, seconds: float) -> None:
+        """Look for what is due in so many seconds, or earlier."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(0.0, seconds)
+        if self._alarm is not None and not self._alarm.cancelled() and loop.time() < self._alarm.when() <= at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_at(at, self.poke)
+
+    async def wake(self, ids: Sequence[str]) -> None:
+        """Queue parked workflows; what this process can run of them it claims at once."""
+        async with db.available():
+            if await workflows.wake(self._line, ids):
+                self.poke()
+
+    async def wake_watchers(self, targets: Sequence[str]) -> None:
+        """Something happened to these workflows: whoever is parked until then goes on."""
+        async with db.available():
+            waiting = await workflows.watchers(self._line, targets)
+        if waiting:
+            await self.wake(waiting)
+
+    async def sweep_waits(self) -> None:
+        """Wake whoever waits for what has happened already, but was left by an executor that died."""
+        async with db.available():
+            waiting = await workflows.overdue_waits(self._line)
+        if waiting:
+            await self.wake(waiting)
+
+    async def tick(self) -> None:
+        while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
+            await point("executor.before_claim")
+            taken = await workflows.claim(self._line, self.id, self.definitions, room)
+            await point("executor.after_claim")
+            await self.take(taken)
+            if len(taken) < room:
+                self._backlog = False
+                return
+        self._backlog = True
+
+    def failed(self, error: Exception, failures: int) -> None:
+        if failures == 1:
+            log.warning("claiming failed, trying again", error=db.reason(error))
+
+    # ---- the end
+
+    async def drain(self, grace: float) -> None:
+        """Begin nothing more; let running steps end and be recorded, for so many seconds at most."""
+        self.draining = True
+        deadline = asyncio.get_running_loop().time() + grace
+        while any(run.busy for run in self._runs.values()) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def release(self) -> None:
+        """Hand over what is left, and take the code of everything out of memory."""
+        async with db.available(), asyncio.timeout(2):
+            await workflows.release(self._line, self.id)
+        for run in [*self._runs.values(), *self._parked.values()]:
+            run.suspend()
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await self._line.close()

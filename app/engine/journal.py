@@ -1,0 +1,393 @@
+"""The journal: the only writer of workflow progress, by group commit.
+
+Every workflow of this process hands its records to its own open *entry*. While one flush is on its way
+the entries collect; then all of them go out as one statement, one commit. A workflow's entry is never
+divided, so what it records between two of its barriers is committed together or not at all.
+
+Three lanes, each a connection that flushes one batch after the other. The *fast* lane never waits for a
+row: what somebody holds is skipped, and goes on by the *slow* lane, which waits. Entries with big values
+take the *big* lane. A workflow stays in a lane until nothing of it is on its way there, so its entries
+never overtake each other.
+
+A flush whose answer was lost is sent again as it is: every record is idempotent by its key, and what the
+first try wrote counts as written. One that the database can't carry out now is halved and tried again.
+One that it refuses is divided by workflow, until the guilty one stands alone and fails with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from app import telemetry
+from app.engine.points import point
+from app.errors import Aborted, Draining, Overloaded
+from app.model import ExecutorId, JsonText, WorkflowId
+from app.store import db, journal
+
+log = telemetry.logger(__name__)
+
+MAX_ROWS = 512
+MAX_BYTES = 1_048_576
+BIG = 32_768
+"""Bytes of records from which a workflow takes the big lane."""
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between tries while the database is away."""
+
+
+class Lane(StrEnum):
+    FAST = "fast"
+    SLOW = "slow"
+    BIG = "big"
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one workflow has recorded since its last entry; lists of JSON objects as text."""
+
+    serial: int
+    steps: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
+    callbacks: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
+    waited: list[str] = field(default_factory=list)
+    starts: list[Birth] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    fin: str | None = None
+    seen: int | None = None
+    output: JsonText | None = None
+    error: JsonText | None = None
+    wake_at: str | None = None
+    fertile: bool = False
+    rows: int = 1
+    size: int = 0
+
+    def add(self, rows: list[str], row: str) -> None:
+        rows.append(row)
+        self.rows += 1
+        self.size += len(row)
+
+
+@dataclass(slots=True)
+class Birth:
+    """A workflow to be inserted: its row as JSON text, and who wants to know whether it was."""
+
+    id: WorkflowId
+    row: str
+    future: asyncio.Future[Any]
+    """The row of the answer (its `at` is the time of the start), or None: the id was taken already. Cancelled
+    before it was sent, it never is."""
+    sent: bool = False
+
+
+class Writer(Protocol):
+    """A workflow in memory, as the journal sees it."""
+
+    id: WorkflowId
+    generation: int
+    lane: Lane
+
+    def take(self) -> Entry | None:
+        """Close the open entry and hand it over."""
+
+    def committed(self, entry: Entry, *, moved: bool) -> None:
+        """An entry is on disk; `moved`: so is its change of status."""
+
+    def fenced(self) -> None:
+        """The workflow is not this process's any more; nothing of the entry was written."""
+
+    def refused(self, reason: str) -> None:
+        """The database will never take this entry; nothing of it was written."""
+
+
+Item = tuple[Writer, Entry] | Birth
+
+
+class Journal:
+    def __init__(
+        self,
+        database: db.Database,
+        *,
+        buffer: int,
+        published: Callable[[WorkflowId, Sequence[str], bool], None],
+        watched: Callable[[Sequence[WorkflowId]], None],
+    ) -> None:
+        """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
+        ended), `watched` of ids whose commit somebody on any process may wait for."""
+        self._lanes = {lane: _Queue(self, db.Line(database, f"journal {lane}"), lane) for lane in Lane}
+        self._buffer = buffer
+        self._births = 0
+        self._published, self._watched = published, watched
+        self.executor = ExecutorId("")
+        self.in_flight: set[str] = set()
+        """Ids of starts whose commit has not been answered."""
+
+    @property
+    def load(self) -> int:
+        """Writers and starts that wait for a flush."""
+        return sum(len(queue) for queue in self._lanes.values())
+
+    def enlist(self, writer: Writer) -> None:
+        """A workflow has opened an entry."""
+        self._lanes[writer.lane].put(writer)
+
+    def start(self, id: WorkflowId, row: str) -> Birth:
+        """Insert a workflow in the next flush; raises Overloaded when too many are waiting for that already."""
+        if self._births >= self._buffer:
+            raise Overloaded(f"{self._buffer} starts are waiting for the database already; try again.")
+        birth = Birth(id, row, asyncio.get_running_loop().create_future())
+        self._births += 1
+        self.in_flight.add(id)
+        birth.future.add_done_callback(lambda _: self._born(id))
+        self._lanes[Lane.BIG if len(row) > BIG else Lane.FAST].put(birth)
+        return birth
+
+    def _born(self, id: WorkflowId) -> None:
+        self._births -= 1
+        self.in_flight.discard(id)
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait until everything is committed; False: it was not in time."""
+        try:
+            async with asyncio.timeout(timeout):
+                for queue in self._lanes.values():
+                    await queue.idle.wait()
+        except TimeoutError:
+            return False
+        return not self.load
+
+    async def stop(self) -> None:
+        for queue in self._lanes.values():
+            await queue.stop()
+
+    def reopen(self, executor: ExecutorId) -> None:
+        """Write as another executor from now on; what had not been committed is another owner's by now."""
+        self.executor = executor
+        for queue in self._lanes.values():
+            queue.abandon()
+
+    def hand_over(self, lane: Lane, item: Item | Writer) -> None:
+        self._lanes[lane].put(item)
+
+    def settle(self, items: Sequence[Item], rows: Sequence[Any], lane: Lane) -> None:
+        """Tell everybody what became of a flush."""
+        own = {row.id: row for row in rows if not row.started}
+        born = {row.id: row for row in rows if row.started}
+        watched: list[WorkflowId] = []
+        for item in items:
+            if isinstance(item, Birth):
+                _resolve(item, born.get(item.id))
+                continue
+            writer, entry = item
+            row = own.get(writer.id)
+            if row is None and lane is Lane.FAST:
+                writer.lane = Lane.SLOW
+                self.hand_over(Lane.SLOW, item)
+            elif row is None or not row.mine:
+                _lose(entry)
+                writer.fenced()
+            else:
+                ended = entry.fin is not None and entry.fin != "WAITING"
+                if entry.keys or ended:
+                    self._published(writer.id, entry.keys, ended)
+                    if row.watched:
+                        watched.append(writer.id)
+                for birth in entry.starts:
+                    _resolve(birth, born.get(birth.id))
+                writer.committed(entry, moved=row.moved)
+        if watched:
+            self._watched(watched)
+
+
+def _resolve(birth: Birth, row: Any) -> None:
+    if not birth.future.done():
+        birth.future.set_result(row)
+
+
+def _lose(entry: Entry) -> None:
+    for birth in entry.starts:
+        if not birth.future.done():
+            birth.future.set_exception(Aborted())
+
+
+class _Queue:
+    """One lane: what waits for it, and the task that flushes it."""
+
+    def __init__(self, owner: Journal, line: db.Line, lane: Lane) -> None:
+        self._owner, self._line, self._lane = owner, line, lane
+        self._waiting: deque[Item | Writer] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._epoch = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, item: Item | Writer) -> None:
+        self._waiting.append(item)
+        if self.idle.is_set():
+            self.idle.clear()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"journal {self._lane}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._line.close()
+
+    def abandon(self) -> None:
+        """What is on its way is another owner's: it may be answered, but isn't sent again."""
+        self._epoch += 1
+        self._waiting.clear()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                items = self._collect()
+                if items:
+                    await self._commit(items)
+        except Exception as error:
+            # A defect of the journal itself. To go on would break its promises; the duty ends loudly.
+            log.critical("the journal has failed", lane=self._lane, error=repr(error), exc_info=error)
+            raise
+        finally:
+            self.idle.set()
+
+    def _collect(self) -> list[Item]:
+        """As many as one flush takes; a writer's entry closes here."""
+        items: list[Item] = []
+        rivals: list[Item] = []
+        born: set[str] = set()
+        rows = size = 0
+        while self._waiting and rows < MAX_ROWS and size < MAX_BYTES:
+            item = self._open(self._waiting.popleft())
+            if item is None:
+                continue
+            births = [item] if isinstance(item, Birth) else item[1].starts
+            if any(birth.id in born for birth in births):
+                # One statement can't insert an id twice: the second one meets the first one's row in the next.
+                rivals.append(item)
+                continue
+            born.update(birth.id for birth in births)
+            for birth in births:
+                birth.sent = True
+            rows += 1 if isinstance(item, Birth) else item[1].rows + len(births)
+            size += sum(len(birth.row) for birth in births) + (0 if isinstance(item, Birth) else item[1].size)
+            items.append(item)
+        self._waiting.extendleft(reversed(rivals))
+        return items
+
+    def _open(self, waiting: Item | Writer) -> Item | None:
+        """What there is to write of something that waited; None: nothing, or not by this lane."""
+        if isinstance(waiting, Birth):
+            return None if waiting.future.done() else waiting
+        return waiting if isinstance(waiting, tuple) else self._take(waiting)
+
+    def _take(self, writer: Writer) -> tuple[Writer, Entry] | None:
+        entry = writer.take()
+        if entry is None:
+            return None
+        if self._lane is Lane.FAST and entry.size > BIG:
+            writer.lane = Lane.BIG
+            self._owner.hand_over(Lane.BIG, (writer, entry))
+            return None
+        return writer, entry
+
+    async def _commit(self, items: Sequence[Item]) -> None:
+        """Carry on with a batch until each of its items is settled."""
+        epoch, again, tries = self._epoch, False, 0
+        while self._epoch == epoch:
+            try:
+                await point("journal.before_flush")
+                rows = await journal.flush(
+                    self._line, self._owner.executor, _batch(items), skip=self._lane is Lane.FAST, again=again
+                )
+                await point("journal.after_flush")
+            except db.FAILURES as error:
+                verdict = db.verdict(error)
+                _report(self._lane, verdict, error, tries)
+                if verdict in (db.Verdict.REFUSED, db.Verdict.BUSY) and len(items) > 1:
+                    middle = len(items) // 2
+                    await self._commit(items[:middle])
+                    await self._commit(items[middle:])
+                    return
+                if verdict is db.Verdict.REFUSED:
+                    _refuse(items[0], error)
+                    return
+                again = again or verdict is db.Verdict.LOST
+                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                tries += 1
+            else:
+                if self._epoch == epoch:
+                    self._owner.settle(items, rows, self._lane)
+                return
+        for item in items:
+            if isinstance(item, Birth) and not item.future.done():
+                item.future.set_exception(Draining())
+
+
+def _report(lane: Lane, verdict: db.Verdict, error: BaseException, tries: int) -> None:
+    if verdict is db.Verdict.REFUSED:
+        log.error("the database refused a record", lane=lane, error=db.reason(error))
+    elif tries == 0:
+        log.warning("a flush did not go through, trying again", lane=lane, verdict=verdict, error=db.reason(error))
+
+
+def _refuse(item: Item, error: BaseException) -> None:
+    if isinstance(item, Birth):
+        if not item.future.done():
+            item.future.set_exception(error)
+        return
+    writer, entry = item
+    _lose(entry)
+    writer.refused(f"The database refused what the workflow recorded: {db.reason(error)}.")
+
+
+def _batch(items: Sequence[Item]) -> journal.Batch:
+    entries: list[str] = []
+    births: list[str] = []
+    lists: dict[str, list[str]] = {name: [] for name in _LISTS}
+    for item in sorted(items, key=_id):
+        if isinstance(item, Birth):
+            births.append(item.row)
+            continue
+        writer, entry = item
+        entries.append(_head(writer, entry))
+        births.extend(birth.row for birth in entry.starts)
+        for name, rows in lists.items():
+            rows.extend(getattr(entry, name))
+    return journal.Batch(_array(entries), _array(births), **{name: _array(rows) for name, rows in lists.items()})
+
+
+_LISTS = ("steps", "events", "received", "callbacks", "waits", "waited")
+
+
+def _id(item: Item) -> str:
+    return item.id if isinstance(item, Birth) else item[0].id
+
+
+def _array(rows: Sequence[str]) -> str:
+    return f"[{','.join(rows)}]"
+
+
+def _head(writer: Writer, entry: Entry) -> str:
+    head = f'{{"id":"{writer.id}","generation":{writer.generation}'
+    if entry.fertile:
+        head += ',"fertile":true'
+    if entry.fin is not None:
+        head += f',"fin":"{entry.fin}"'
+        if entry.seen is not None:
+            head += f',"seen":{entry.seen}'
+        if entry.output is not None:
+            head += f',"output":{entry.output}'
+        if entry.error is not None:
+            head += f',"error":{entry.error}'
+        if entry.wake_at is not None:
+            head += f',"wake_at":"{entry.wake_at}"'
+    return head + "}"

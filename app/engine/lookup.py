@@ -1,0 +1,84 @@
+"""The journal's mirror for reads: what is asked for together goes out as one statement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import islice
+
+from app.engine.batch import Batch
+from app.errors import WorkflowNotFound
+from app.model import Status, Workflow, WorkflowId
+from app.store import db, messages, steps, workflows
+
+LIMIT = 1_000
+"""Questions in one statement."""
+PATIENCE = 0.9
+"""Seconds after which a read counts as failed: a caller is told so within a second."""
+
+
+class Lookup:
+    def __init__(self, database: db.Database) -> None:
+        self._line = db.Line(database, "lookup")
+        self._glances = Batch("glances", self._glance_all, LIMIT)
+        self._rows = Batch("rows", self._get_all, LIMIT)
+        self._unread = Batch("unread", self._unread_all, LIMIT)
+        self._watches = Batch("watches", self._watch_all, LIMIT)
+
+    async def glance(self, id: WorkflowId, key: str = "") -> workflows.Glance:
+        """Where a workflow stands, and its newest set of a key. Raises WorkflowNotFound, DatabaseUnavailable."""
+        return (await self.glances(id, (key,)))[0]
+
+    async def glances(self, id: WorkflowId, keys: Sequence[str]) -> list[workflows.Glance]:
+        """The same for several keys, all as of one moment."""
+        async with db.available(), asyncio.timeout(PATIENCE):
+            found = await self._glances.ask((id, keys))
+        if found is None:
+            raise WorkflowNotFound
+        return found
+
+    async def find(self, id: WorkflowId) -> tuple[Workflow, bytes] | None:
+        """A workflow and the digest of its input. Raises DatabaseUnavailable."""
+        async with db.available(), asyncio.timeout(PATIENCE):
+            return await self._rows.ask(id)
+
+    async def workflow(self, id: WorkflowId) -> Workflow:
+        found = await self.find(id)
+        if found is None:
+            raise WorkflowNotFound
+        return found[0]
+
+    async def unread(self, id: WorkflowId, topic: str, after: int) -> messages.Unread | None:
+        """The next unread message on a topic; None when the workflow is gone."""
+        async with db.available():
+            return await self._unread.ask((id, topic, after))
+
+    async def watch(self, id: WorkflowId) -> Status | None:
+        """Have the next commit of a workflow tell that it is waited for; its status now, None: it is gone."""
+        async with db.available():
+            return await self._watches.ask(id)
+
+    async def recorded(self, id: WorkflowId, step: steps.Recorded) -> bool:
+        """Whether a step whose commit was not answered is there."""
+        async with db.available():
+            return await steps.recorded(self._line, id, step)
+
+    async def close(self) -> None:
+        await self._line.close()
+
+    async def _glance_all(
+        self, wanted: Sequence[tuple[WorkflowId, Sequence[str]]]
+    ) -> Sequence[list[workflows.Glance] | None]:
+        seen = iter(await workflows.glance(self._line, [(id, key) for id, keys in wanted for key in keys]))
+        answers = [[glance for glance in islice(seen, len(keys)) if glance is not None] for _, keys in wanted]
+        return [answer or None for answer in answers]
+
+    async def _get_all(self, ids: Sequence[str]) -> Sequence[tuple[Workflow, bytes] | None]:
+        return await workflows.get(self._line, ids)
+
+    async def _unread_all(self, wanted: Sequence[tuple[str, str, int]]) -> Sequence[messages.Unread | None]:
+        return await messages.unread(self._line, wanted)
+
+    async def _watch_all(self, ids: Sequence[str]) -> Sequence[Status | None]:
+        found = await workflows.watch(self._line, ids)
+        return [found.get(id) for id in ids]

@@ -1,0 +1,116 @@
+"""The event loop on which one workflow's own code runs.
+
+Replay has to hand over the next recorded result exactly when every task of the workflow is blocked,
+and asyncio has no way to ask for that. So a workflow gets a loop to itself: a queue of callbacks that
+the engine turns, on the service's thread and inside one callback of the service's loop, until it is
+empty. Then, and only then, every task is blocked, and nothing but the engine can unblock one. `gather`,
+`TaskGroup`, queues, locks and races work as ever. What reaches outside of the workflow (timers, sockets,
+threads) isn't there and says what to use instead: its outcome would not be in the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, NoReturn, TypeVar
+
+from app import telemetry
+from app.errors import AuthoringError
+
+log = telemetry.logger(__name__)
+T = TypeVar("T")
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """Runs callbacks when `turn` is called, and at no other time."""
+
+    def __init__(self, wanted: Callable[[], None], clock: Callable[[], float]) -> None:
+        """`wanted` is called when a callback was added from outside of a turn."""
+        self._ready: deque[asyncio.Handle] = deque()
+        self._wanted = wanted
+        self._clock = clock
+        self._turning = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._ready
+
+    def turn(self, limit: int) -> None:
+        """Run up to `limit` callbacks. Must be called from a plain callback, not from within a task."""
+        outer = events._get_running_loop()
+        events._set_running_loop(self)
+        self._turning = True
+        try:
+            ready = self._ready
+            while ready and limit:
+                limit -= 1
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    _run(handle)
+        finally:
+            self._turning = False
+            events._set_running_loop(outer)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        if not self._turning:
+            self._wanted()
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[T]:
+        return asyncio.Task(coro, loop=self, name=name, context=context, **options)
+
+    def time(self) -> float:
+        return self._clock()
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        log.warning("a task of a workflow failed unheard", message=context.get("message"), error=repr(error))
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def call_later(self, *_: Any, **__: Any) -> NoReturn:
+        raise AuthoringError(
+            "A workflow's code can't use timers of asyncio (sleep, timeout, wait_for): they would start anew after"
+            " a crash. Use ctx.sleep(…), the timeout= of durable calls, or a step."
+        )
+
+    call_at = call_later
+
+    def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:
+        raise AuthoringError("A workflow's code can't be called from other threads: use a step, or send it a message.")
+
+    def run_in_executor(self, *_: Any, **__: Any) -> NoReturn:
+        raise AuthoringError("A workflow's code can't use threads: a plain `def` step runs in one.")
+
+
+def _run(handle: asyncio.Handle) -> None:
+    try:
+        handle._run()
+    except (SystemExit, KeyboardInterrupt) as error:
+        # The task holds it as well, so the workflow fails with it; it must not end the service.
+        log.warning("a workflow's code tried to end the process", error=repr(error))

@@ -1,0 +1,130 @@
+"""The mail: messages to workflows, from outside and from other workflows, many in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app import values
+from app.engine.batch import Batch
+from app.engine.points import point
+from app.errors import Aborted, IdempotencyConflict, MilepostError, WorkflowFinished, WorkflowNotFound
+from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
+from app.store import db, messages
+
+LIMIT = 200
+"""Messages in one transaction."""
+PATIENCE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A workflow that sends: nothing is sent for it once it is somebody else's."""
+
+    id: WorkflowId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    target: WorkflowId
+    topic: str
+    payload: JsonText
+    idempotency_key: str | None = None
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message as it was accepted; not `created`: it had been sent before under this idempotency key."""
+
+    message: Message
+    created: bool
+
+
+class Mail:
+    def __init__(
+        self, database: db.Database, *, executor: Callable[[], ExecutorId], arrived: Callable[[WorkflowId, bool], None]
+    ) -> None:
+        """`arrived` is told of each target after the commit, and whether it was parked until then."""
+        self._line = db.Line(database, "mail")
+        self._executor, self._arrived = executor, arrived
+        self._batch: Batch[Letter, Sent | MilepostError | Aborted] = Batch("mail", self._send, LIMIT)
+
+    async def send(self, letter: Letter) -> Sent:
+        """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
+        sending workflow is not this process's any more."""
+        async with db.available(), asyncio.timeout(PATIENCE):
+            answer = await self._batch.ask(letter)
+        if isinstance(answer, Sent):
+            return answer
+        raise answer
+
+    async def close(self) -> None:
+        await self._line.close()
+
+    async def _send(self, letters: Sequence[Letter]) -> Sequence[Sent | MilepostError | Aborted]:
+        everyone = [letter.target for letter in letters] + [letter.source.id for letter in letters if letter.source]
+        keyed = [(letter.target, letter.idempotency_key) for letter in letters if letter.idempotency_key]
+        async with self._line.transaction() as connection:
+            locked = await messages.lock(connection, everyone)
+            # A second statement, for its snapshot: what was sent before the lock was had is seen by it.
+            earlier = await messages.by_key(connection, keyed) if keyed else {}
+            answers, drafts = self._judge(letters, locked, earlier)
+            sent = await messages.send(connection, list(drafts.values())) if drafts else []
+            await point("mail.before_commit")
+        await point("mail.after_commit")
+        by_letter = dict(zip(drafts, sent, strict=True))
+        for message in sent:
+            self._arrived(message.workflow_id, locked[message.workflow_id].status is Status.WAITING)
+        return [
+            Sent(by_letter[answer], answer == n) if isinstance(answer, int) else answer
+            for n, answer in enumerate(answers)
+        ]
+
+    def _judge(
+        self,
+        letters: Sequence[Letter],
+        locked: dict[str, messages.Locked],
+        earlier: dict[tuple[str, str], messages.Earlier],
+    ) -> tuple[list[int | Sent | MilepostError | Aborted], dict[int, messages.Draft]]:
+        """For each letter its answer, or the number of the letter whose message is its answer."""
+        answers: list[int | Sent | MilepostError | Aborted] = []
+        drafts: dict[int, messages.Draft] = {}
+        firsts: dict[tuple[str, str], int] = {}
+        for n, letter in enumerate(letters):
+            digest = values.digest(values.decode(letter.payload))
+            key = (letter.target, letter.idempotency_key) if letter.idempotency_key else None
+            before = earlier.get(key) if key else None
+            first = firsts.get(key) if key else None
+            target = locked.get(letter.target)
+            if letter.source is not None and not self._owns(letter.source, locked):
+                answers.append(Aborted("The sending workflow goes on elsewhere, or was ended."))
+            elif target is None:
+                answers.append(WorkflowNotFound())
+            elif before is not None:
+                same = (before.message.topic, before.payload_hash) == (letter.topic, digest)
+                answers.append(Sent(before.message, False) if same else IdempotencyConflict())
+            elif first is not None:
+                same = (drafts[first].topic, drafts[first].payload_hash) == (letter.topic, digest)
+                answers.append(first if same else IdempotencyConflict())
+            elif target.status.terminal:
+                answers.append(WorkflowFinished(workflow_status=target.status.value))
+            else:
+                drafts[n] = messages.Draft(
+                    letter.target, str(uuid.uuid4()), letter.topic, letter.payload, digest, letter.idempotency_key
+                )
+                if key:
+                    firsts[key] = n
+                answers.append(n)
+        return answers, drafts
+
+    def _owns(self, source: Source, locked: dict[str, messages.Locked]) -> bool:
+        row = locked.get(source.id)
+        return (
+            row is not None
+            and row.status is Status.RUNNING
+            and (row.executor, row.generation) == (self._executor(), source.generation)
+        )

@@ -1,0 +1,102 @@
+"""The pulse: one statement a second that says this executor is alive, and brings what it must know.
+
+It sets the clock by the database's, finds workflows that are this executor's by the table but not in its
+memory, wakes the executor when something is due, and hands recovery what it saw of the other executors.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+import zlib
+from collections.abc import Awaitable, Callable
+
+from app import telemetry
+from app.engine.clock import Clock
+from app.engine.service import Service
+from app.model import ExecutorId
+from app.store import db, executors
+from app.store.executors import Beat
+
+log = telemetry.logger(__name__)
+
+
+class Pulse(Service):
+    name = "pulse"
+
+    def __init__(
+        self,
+        database: db.Database,
+        *,
+        clock: Clock,
+        version: str,
+        interval: float,
+        beaten: Callable[[Beat], Awaitable[None]],
+        recovered: Callable[[], None],
+        lost: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`beaten` is handed each beat, `recovered` called when the database is back after it was away, `lost`
+        when this executor was declared dead: it is somebody else from then on."""
+        super().__init__(interval)
+        self._line = db.Line(database, "pulse", opened=self._register)
+        self._clock, self._version = clock, version
+        self._beaten, self._recovered, self._lost = beaten, recovered, lost
+        self._away = False
+        self.id = _new_id()
+        self.host = socket.gethostname()
+
+    async def tick(self) -> None:
+        beat = await executors.beat(self._line, self.id)
+        self._clock.set(beat.at)
+        if not beat.alive:
+            log.warning("this executor was declared dead, and goes on as another", executor=self.id)
+            self.id = _new_id()
+            await self._line.close()
+            await self._lost()
+            return
+        if self._away:
+            self._away = False
+            log.info("the database is back")
+            self._recovered()
+        await self._beaten(beat)
+
+    def failed(self, error: Exception, failures: int) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("the database does not answer, trying again", error=db.reason(error))
+
+    async def probe(self) -> bool:
+        """Whether the database takes a write."""
+        async with db.available():
+            return await executors.probe(self._line, self.id)
+
+    async def neighbours(self) -> list[tuple[ExecutorId, int]]:
+        """Executors that say they live on this host, with their process ids."""
+        return await executors.here(self._line, self.id, self.host)
+
+    async def bury(self, ids: list[ExecutorId], *, since: float = 0.0, proven: bool = False) -> list[ExecutorId]:
+        return await executors.bury(self._line, ids, since=since, proven=proven)
+
+    async def leave(self) -> None:
+        """Say goodbye: whoever is left need not find out."""
+        async with db.available():
+            await executors.leave(self._line, self.id)
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self._line.close()
+
+    async def _register(self, connection: db.Connection) -> None:
+        await executors.register(
+            connection,
+            self.id,
+            host=self.host,
+            pid=os.getpid(),
+            version=self._version,
+            lock_key=zlib.crc32(self.id.encode()) << 31 | zlib.adler32(self.id.encode()) >> 1,
+        )
+
+
+def _new_id() -> ExecutorId:
+    return ExecutorId(uuid.uuid4().hex)

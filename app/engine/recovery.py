@@ -1,0 +1,139 @@
+"""Recovery: finds out which executors are dead, and takes over what they ran.
+
+Dead is who has given no heartbeat for the time-to-live; or whose session lock was free at two looks with
+no heartbeat in between. A restart of PostgreSQL frees all locks at once and silences everybody, so after
+one nobody is declared dead before a whole time-to-live of service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+from app import telemetry
+from app.engine.executor import CLAIM, Executor
+from app.engine.points import point
+from app.engine.pulse import Pulse
+from app.engine.service import Service
+from app.model import ExecutorId
+from app.store import db, executors, workflows
+from app.store.executors import Beat, Peer
+
+log = telemetry.logger(__name__)
+
+BETWEEN_LOOKS = 2.0
+"""Seconds between two looks at a free lock, at least."""
+PATIENCE = 5.0
+"""Seconds until it is tried again to take over what there was no room for, or what nobody here has registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    since: float
+    heartbeat_at: float
+
+
+class Recovery(Service):
+    """Ticks when there is somebody to take over from."""
+
+    name = "recovery"
+
+    def __init__(self, database: db.Database, *, executor: Executor, pulse: Pulse, time_to_live: float) -> None:
+        super().__init__(interval=3600.0)
+        self._line = db.Line(database, "recovery")
+        self._executor, self._pulse, self._time_to_live = executor, pulse, time_to_live
+        self._suspects: dict[ExecutorId, Suspicion] = {}
+        self._orphans: frozenset[tuple[str, int]] = frozenset()
+        self._tried = float("-inf")
+
+    # ---- what each beat brings
+
+    async def examine(self, beat: Beat, in_flight: set[str]) -> None:
+        """Look at the peers, and at what is this executor's by the table."""
+        dead = [peer.id for peer in beat.peers if peer.alive and self._is_dead(peer, beat)]
+        if dead:
+            since = max(peer.heartbeat_at for peer in beat.peers if peer.id in dead)
+            for id in await self._pulse.bury(dead, since=since):
+                log.warning("an executor is dead, its workflows are taken over", executor=id)
+                self._tried = float("-inf")
+        now = asyncio.get_running_loop().time()
+        if (dead or any(not peer.alive for peer in beat.peers)) and now - self._tried >= PATIENCE:
+            self._tried = now
+            self.poke()
+        await self._adopt(beat, in_flight)
+
+    def _is_dead(self, peer: Peer, beat: Beat) -> bool:
+        if beat.uptime < self._time_to_live:
+            return False
+        if peer.silent_for > self._time_to_live:
+            return True
+        now = asyncio.get_running_loop().time()
+        suspicion = self._suspects.get(peer.id)
+        if peer.locked or suspicion is None or suspicion.heartbeat_at != peer.heartbeat_at:
+            self._suspects.pop(peer.id, None)
+            if not peer.locked:
+                self._suspects[peer.id] = Suspicion(now, peer.heartbeat_at)
+            return False
+        return now - suspicion.since >= BETWEEN_LOOKS
+
+    async def _adopt(self, beat: Beat, in_flight: set[str]) -> None:
+        """A claim or a start whose answer was lost leaves a workflow that is ours and that nobody runs.
+
+        It takes two beats in a row to see one: what had been on its way at the first has arrived by the second.
+        """
+        unknown = frozenset(
+            (id, generation)
+            for id, generation in beat.running
+            if id not in in_flight and not self._executor.holds(id, generation)
+        )
+        orphans, self._orphans = unknown & self._orphans, unknown
+        if orphans:
+            taken = await workflows.adopt(self._line, self._pulse.id, sorted(orphans))
+            log.info("workflows without an owner in memory were adopted", count=len(taken))
+            await self._executor.take(taken)
+
+    # ---- taking over
+
+    async def tick(self) -> None:
+        taken_over = 0
+        while not self._stopping and (room := min(self._executor.room, CLAIM)) > 0:
+            await point("recovery.before_take_over")
+            taken = await workflows.take_over(self._line, self._pulse.id, self._executor.definitions, room)
+            await point("recovery.after_take_over")
+            await self._executor.take(taken)
+            taken_over += len(taken)
+            if len(taken) < room:
+                await executors.forget(self._line)
+                break
+        if taken_over:
+            log.info("workflows were taken over", count=taken_over)
+            await self._executor.sweep_waits()
+
+    def failed(self, error: Exception, failures: int) -> None:
+        if failures == 1:
+            log.warning("taking over failed, trying again", error=db.reason(error))
+
+    async def bury_absent(self) -> None:
+        """Declare dead whoever says it lives on this host and has no process here any more.
+
+        Only for a database that serves this host alone: elsewhere two hosts may have one name.
+        """
+        absent = [id for id, pid in await self._pulse.neighbours() if not _exists(pid)]
+        if absent:
+            await self._pulse.bury(absent, proven=True)
+            self.poke()
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self._line.close()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()

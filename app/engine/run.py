@@ -1,0 +1,737 @@
+"""One workflow in memory.
+
+Its code runs on a loop of its own (`loop.py`) that `_pump` turns until every task is blocked. Then exactly
+one result is given to the code: the next recorded one in replay, after that the next one that has come in.
+With it goes, live, the record, in the same turn as whatever the code publishes in consequence: so a step
+and the events set after it share a commit. Only when there is nothing more to give are new calls begun,
+each after its *barrier*: everything the workflow recorded before the call is committed.
+
+    code ──call──► pending ──barrier──► effect (a step runs, a timer, a wait …) ──outcome──► record + result ──► code
+
+A workflow whose pending calls are all waits is parked after it has lingered for a moment: its waits go to
+the database, its code stays in a bounded cache to be resumed in place, or is unwound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from app import telemetry, values
+from app.authoring import Definition
+from app.engine import failures, tasks
+from app.engine.clock import Clock
+from app.engine.journal import Birth, Entry, Journal, Lane
+from app.engine.loop import WorkflowLoop
+from app.engine.replay import History
+from app.errors import Aborted, AuthoringError, MilepostError, NonDeterministicWorkflow, Suspended, Unwound
+from app.model import JsonText, Status, StepKind, WorkflowId
+from app.store.steps import Recorded
+from app.store.workflows import Owned
+
+log = telemetry.logger(__name__)
+
+SLICE = 50
+"""Callbacks or results after which the service's loop has its turn."""
+MAX_RECORDS = 1_000
+MAX_PENDING_BYTES = 4 * 1_048_576
+"""A workflow with more than this uncommitted stands still until it is."""
+MAX_RAISED = 1_000
+"""Durable calls that a workflow's code may try after it was told to leave."""
+UNWIND_TURNS = 10_000
+"""Callbacks that a workflow's code gets to leave when it is taken out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a durable call came out: `error` is None when it went well."""
+
+    started_at: datetime
+    output: JsonText | None = None
+    error: JsonText | None = None
+    attempts: int = 1
+    child_id: WorkflowId | None = None
+    received: int | None = None
+    """Position of the message that it consumed."""
+    cause: BaseException | None = None
+    committed_at: datetime | None = None
+    """Set when it is recorded already, by a transaction of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a parked call waits for."""
+
+    kind: str
+    target: WorkflowId | None = None
+    key: str | None = None
+    deadline: datetime | None = None
+    attempts: int = 0
+    error: JsonText | None = None
+
+
+class Effect(Protocol):
+    """What a durable call does once it may: it ends in `run.settle(call, outcome)`."""
+
+    @property
+    def barrier(self) -> bool:
+        """Whether all that was recorded before the call must be committed first."""
+
+    def begin(self, run: Run, call: Call) -> None: ...
+
+    def cancel(self) -> None:
+        """The call isn't waited for any more. Begin may follow again, after a park."""
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What it waits for, while that can be done without memory; None while something runs."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A durable call that has not come out."""
+
+    seq: int
+    kind: StepKind
+    name: str
+    digest: int
+    future: asyncio.Future[Outcome]
+    effect: Effect
+    gate: int = 0
+    begun: bool = False
+    written: bool = False
+    """Whether the database knows what it waits for."""
+
+
+class Phase(Enum):
+    LIVE = auto()
+    PARKING = auto()
+    PARKED = auto()
+    ENDING = auto()
+    CLOSED = auto()
+
+
+class Mail(Protocol):
+    """Where the messages of a topic come from."""
+
+    def dealt(self, position: int, *, kept: bool) -> None:
+        """A message that was found for a call was given to the code; or the code had given the call up."""
+
+
+class Owner(Protocol):
+    """What a run tells its executor."""
+
+    draining: bool
+
+    def ended(self, run: Run) -> None:
+        """It has ended, or is not ours any more: forget it."""
+
+    def parked(self, run: Run) -> None:
+        """It waits without a slot, and may be dropped from memory."""
+
+    def look_again(self, run: Run) -> Coroutine[Any, Any, None]:
+        """See whether what a parked run waits for happened while it was being parked, and wake it then."""
+
+    def watch(self, run: Run, targets: Sequence[WorkflowId]) -> Awaitable[None]:
+        """Have the next commits of other workflows tell that they are waited for."""
+
+    def due(self, when: datetime) -> None:
+        """A parked run is to be woken at this time."""
+
+
+class Run:
+    """Raises nothing to its owner: whatever goes wrong ends up as the workflow's status."""
+
+    def __init__(
+        self,
+        owned: Owned,
+        definition: Definition,
+        history: History,
+        *,
+        owner: Owner,
+        journal: Journal,
+        clock: Clock,
+        linger: float,
+    ) -> None:
+        self.id, self.generation, self.token = owned.id, owned.generation, owned.start_token
+        self.definition, self.input = definition, owned.input
+        self.lane = Lane.FAST
+        self.history = history
+        self.loop = WorkflowLoop(self._schedule, asyncio.get_running_loop().time)
+        self.random = random.Random(f"{owned.id} {owned.start_token}")  # noqa: S311 - the same in replay
+        self.mail: dict[str, Mail] = {}
+        """What has been found of its messages, by topic."""
+        self.committing = asyncio.Lock()
+        """Held by a transaction from the numbering of its record to its commit."""
+        self._outer = asyncio.get_running_loop()
+        self._owner, self._journal, self._clock, self._linger = owner, journal, clock, linger
+        self._phase = Phase.LIVE
+        self._root: asyncio.Task[Any] | None = None
+        self._calls: dict[int, Call] = {}
+        self._new: list[Call] = []
+        self._inboxes: dict[str, int] = {}
+        self._gated: deque[Call] = deque()
+        self._outcomes: deque[tuple[Call, Outcome]] = deque()
+        self._now = owned.started_at
+        self._seq = self._sets = 0
+        self._done, self._position = history.done, history.position
+        self._entry: Entry | None = None
+        self._serial = self._committed = 0
+        self._fertile = owned.barren > 0
+        self._scheduled = self._heavy = self._news = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None
+        self._reason: Unwound | None = None
+        self._raised = 0
+        self._commits: list[tuple[int, asyncio.Future[None]]] = []
+
+    # ---- what the executor does with it
+
+    def begin(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Start, or start again, the workflow's code."""
+        self._root = self.loop.create_task(function(), name=f"workflow {self.id}")
+
+    @property
+    def closed(self) -> bool:
+        return self._phase is Phase.CLOSED
+
+    @property
+    def replaying(self) -> bool:
+        return not self.history.exhausted
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something came for it while it was being parked."""
+        return self._news
+
+    @property
+    def targets(self) -> list[tuple[WorkflowId, str | None]]:
+        """What it waits for of other workflows: (id, event key or None for the end)."""
+        return [(w.target, w.key) for w in self._waits().values() if w.target is not None]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step of it is being carried out, or something of it is not committed yet."""
+        if self._phase in (Phase.PARKED, Phase.CLOSED):
+            return False
+        under_way = any(call.begun and call.effect.waiting is None for call in self._calls.values())
+        return under_way or self._serial > self._committed
+
+    def resume(self, generation: int) -> None:
+        """Go on in place, in the next generation, after a park."""
+        self.generation = generation
+        self._phase = Phase.LIVE
+        for call in self._calls.values():
+            call.effect.begin(self, call)
+        self._schedule()
+
+    def abort(self) -> None:
+        """It was cancelled, timed out, or goes on elsewhere: its code leaves at the next durable call."""
+        self._close(Aborted("The workflow was ended from outside, or goes on elsewhere."))
+
+    def suspend(self) -> None:
+        """Leave memory; the records bring it back."""
+        self._close(Suspended("The workflow waits, and will go on from its records."))
+
+    # ---- what the context does with it
+
+    def now(self) -> datetime:
+        """When the last result was recorded: the same in replay."""
+        return self._now
+
+    async def call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
+        """A durable call: its recorded outcome in replay, else what its effect brings."""
+        self.check_caller()
+        if self._reason is not None:
+            await self._raise_again(self._reason)
+        self._seq += 1
+        try:
+            self.history.match(self._seq, kind, name, digest)
+        except NonDeterministicWorkflow as error:
+            self.fail(error)
+            raise
+        call = Call(self._seq, kind, name, digest, self.loop.create_future(), effect)
+        self._calls[call.seq] = call
+        self._new.append(call)
+        try:
+            return await call.future
+        finally:
+            self._withdraw(call)
+
+    def check_caller(self) -> None:
+        """Durable calls are the workflow's own; on a closed run they raise what closed it."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise AuthoringError(
+                "Durable calls can be made by the workflow's own tasks only: not in a step, not in a thread, not in"
+                " a task that something else started."
+            )
+
+    def check_open(self) -> None:
+        """On a run that was taken out of memory every durable call raises what took it out."""
+        if self._reason is not None:
+            raise type(self._reason)(*self._reason.args)
+
+    async def _raise_again(self, reason: Unwound) -> None:
+        self._raised += 1
+        if self._raised > MAX_RAISED:
+            # Code that catches this, and calls again, for ever, is left standing here.
+            await self.loop.create_future()
+        raise type(reason)(*reason.args)
+
+    def publish(self, key: str, value: JsonText) -> bool:
+        """Set an event from the workflow's own code; whether the code should give way for a moment."""
+        self.check_caller()
+        self.check_open()
+        self._sets += 1
+        if not self.history.published(key):
+            self._event(key, value, None)
+        return self._sets % SLICE == 0
+
+    def publish_in_step(self, key: str, value: JsonText, seq: int) -> asyncio.Future[None]:
+        """Set an event from inside a step. The future is done when it is committed."""
+        self.check_open()
+        self._event(key, value, seq)
+        return self.commit()
+
+    def commit(self) -> asyncio.Future[None]:
+        """A future, on the service's loop, that is done when all that is recorded by now is committed."""
+        future: asyncio.Future[None] = self._outer.create_future()
+        if self._committed >= self._serial:
+            future.set_result(None)
+        else:
+            self._commits.append((self._serial, future))
+        return future
+
+    def expect_callback(self, token_hash: str, call: Call, expires: float) -> None:
+        entry = self.entry()
+        entry.add(
+            entry.callbacks,
+            f'{{"id":"{self.id}","token_hash":"{token_hash}","seq":{call.seq},"topic":{values.encode(call.name)}'
+            f',"expires":{expires}}}',
+        )
+
+    def bear(self, id: WorkflowId, row: str) -> Birth:
+        """Start a child in this workflow's next entry, so behind its fence."""
+        self.check_open()
+        birth = Birth(id, row, self._outer.create_future())
+        self.entry().starts.append(birth)
+        return birth
+
+    def count_inbox(self, topic: str, inbox: int) -> None:
+        """So many messages had come in when a topic was last read: a park holds only if none came since."""
+        self._inboxes[topic] = inbox
+
+    @property
+    def upcoming(self) -> int:
+        """The number that the next durable call will have."""
+        return self._seq + 1
+
+    def fail(self, error: Exception) -> None:
+        """The workflow can't go on, whatever its code makes of it."""
+        self._failure = self._failure or error
+
+    # ---- effects report
+
+    def settle(self, call: Call, outcome: Outcome) -> None:
+        """An effect has come out. Nothing happens to a call that the code has given up meanwhile."""
+        if outcome.committed_at is None:
+            self._outcomes.append((call, outcome))
+        else:
+            # Its number was given before its commit: it comes before whatever came in meanwhile.
+            self._outcomes.appendleft((call, outcome))
+        self._schedule()
+
+    def stir(self) -> None:
+        """An effect has become a wait: perhaps the run can be parked."""
+        self._schedule()
+
+    # ---- what the journal does with it
+
+    def take(self) -> Entry | None:
+        entry, self._entry = self._entry, None
+        return entry
+
+    def committed(self, entry: Entry, *, moved: bool) -> None:
+        self._committed = entry.serial
+        if self._committed == self._serial:
+            self.lane = Lane.FAST
+        for serial, future in self._commits:
+            if serial <= self._committed and not future.done():
+                future.set_result(None)
+        self._commits = [(serial, future) for serial, future in self._commits if serial > self._committed]
+        if self._phase is Phase.CLOSED:
+            return
+        if entry.fin is None:
+            self._heavy = False
+            self._schedule()
+        elif entry.fin != Status.WAITING:
+            self._close(Suspended())
+        elif not moved:
+            # A message came in between: what was waiting reads again.
+            self._phase = Phase.LIVE
+            self._restart_waits()
+            self._schedule()
+        else:
+            self._park_done()
+
+    def fenced(self) -> None:
+        self.abort()
+
+    def refused(self, reason: str) -> None:
+        self._committed = self._serial
+        if self._phase is Phase.CLOSED:
+            return
+        if self._phase is Phase.ENDING and self._failure is not None:
+            log.error("a workflow's failure can't be recorded", workflow_id=self.id, reason=reason)
+            self.abort()
+            return
+        self._phase = Phase.LIVE
+        self.fail(MilepostError(reason))
+        self._schedule()
+
+    # ---- the pump
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._phase is Phase.LIVE:
+            self._scheduled = True
+            self._outer.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self.committing.locked() and not self._committed_first():
+            return
+        given = 0
+        while self._phase is Phase.LIVE and not self._heavy:
+            self.loop.turn(SLICE)
+            if self._failure is not None or (self._root is not None and self._root.done()):
+                self._finish()
+            elif not self.loop.idle or given >= SLICE:
+                self._schedule()
+                return
+            elif self._give():
+                given += 1
+            else:
+                self._begin_calls()
+                self._consider_parking()
+                return
+
+    def _give(self) -> bool:
+        """Give the code its next result; False: there is none."""
+        if (record := self.history.take()) is not None:
+            call = self._calls.get(record.seq)
+            if call is None or call.future.done():
+                self.fail(
+                    NonDeterministicWorkflow(
+                        f"Call {record.seq}, {record.kind} {record.name!r}, was recorded, and is not made any more."
+                        " Register changed code as a new version, beside the old one."
+                    )
+                )
+                return True
+            self._now = max(self._now, record.completed_at)
+            call.future.set_result(
+                Outcome(record.started_at, record.output, record.error, record.attempts, record.child_id)
+            )
+            return True
+        while self._outcomes:
+            if self.committing.locked() and not self._committed_first():
+                return False
+            call, outcome = self._outcomes.popleft()
+            given_up = call.future.done()
+            if outcome.received is not None:
+                self.mail[call.name].dealt(outcome.received, kept=not given_up)
+            if not given_up:
+                self._record(call, outcome)
+                call.future.set_result(outcome)
+                return True
+        return False
+
+    def _committed_first(self) -> bool:
+        return bool(self._outcomes) and self._outcomes[0][1].committed_at is not None
+
+    def _begin_calls(self) -> None:
+        """Begin what was called, now that nothing recorded is left to be given back."""
+        if self._owner.draining:
+            return
+        new, self._new = self._new, []
+        for call in new:
+            if call.future.done():
+                continue
+            if self._committed >= self._serial or not call.effect.barrier:
+                self._begin(call)
+            else:
+                call.gate = self._serial
+                self._gated.append(call)
+        while self._gated and self._gated[0].gate <= self._committed:
+            call = self._gated.popleft()
+            if not call.future.done():
+                self._begin(call)
+
+    def _begin(self, call: Call) -> None:
+        call.begun = True
+        call.written = self.history.wait(call.seq) is not None
+        call.effect.begin(self, call)
+
+    def _withdraw(self, call: Call) -> None:
+        """The code has its result, or has given the call up."""
+        self._calls.pop(call.seq, None)
+        if call.begun and call.future.cancelled():
+            call.effect.cancel()
+            if call.written and self._phase is Phase.LIVE:
+                self._forget_wait(call)
+
+    # ---- records
+
+    def entry(self) -> Entry:
+        """The open entry; a new one is announced to the journal."""
+        if self._entry is None:
+            self._serial += 1
+            self._entry = Entry(self._serial, fertile=self._fertile)
+            self._fertile = False
+            self._journal.enlist(self)
+        return self._entry
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """The code stands still meanwhile, with all it was given digested."""
+        while True:
+            async with self.committing:
+                if self.loop.idle:
+                    yield
+                    return
+            await asyncio.sleep(0)
+
+    def number(self, call: Call, output: JsonText, started_at: datetime, completed_at: datetime) -> Recorded:
+        """The record of a call that a transaction of its own writes."""
+        self._done += 1
+        return Recorded(
+            call.seq, self._done, call.name, call.kind, call.digest, output, None, 1, None, started_at, completed_at
+        )
+
+    def _record(self, call: Call, outcome: Outcome) -> None:
+        self._now = max(self._now, outcome.committed_at or self._clock.now())
+        if outcome.committed_at is not None:
+            return
+        self._done += 1
+        entry = self.entry()
+        row = (
+            f'{{"id":"{self.id}","seq":{call.seq},"done":{self._done},"name":{values.encode(call.name)}'
+            f',"kind":"{call.kind}","digest":{call.digest},"attempts":{outcome.attempts}'
+            f',"started_at":"{outcome.started_at.isoformat()}","completed_at":"{self._now.isoformat()}"'
+        )
+        if outcome.output is not None:
+            row += f',"output":{outcome.output}'
+        if outcome.error is not None:
+            row += f',"error":{outcome.error}'
+        if outcome.child_id is not None:
+            row += f',"child_id":"{outcome.child_id}"'
+        entry.add(entry.steps, row + "}")
+        if outcome.received is not None:
+            entry.add(entry.received, f'{{"id":"{self.id}","position":{outcome.received},"seq":{call.seq}}}')
+        if call.written:
+            self._forget_wait(call)
+        self._weigh(entry)
+
+    def _event(self, key: str, value: JsonText, step: int | None) -> None:
+        entry = self.entry()
+        self._position += 1
+        entry.keys.append(key)
+        entry.add(
+            entry.events,
+            f'{{"id":"{self.id}","position":{self._position},"key":{values.encode(key)},"value":{value}'
+            f',"done":{self._done}' + (f',"step":{step}}}' if step is not None else "}"),
+        )
+        self._weigh(entry)
+
+    def _weigh(self, entry: Entry) -> None:
+        self._heavy = entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
+
+    # ---- the end
+
+    def _finish(self) -> None:
+        """The code has returned or raised, or can't go on."""
+        self._phase = Phase.ENDING
+        self._stop_timer()
+        for call in self._calls.values():
+            if call.begun:
+                call.effect.cancel()
+        status, output, error = self._ending()
+        entry = self.entry()
+        entry.fin, entry.output, entry.error = status, output, error
+        entry.size += len(output or "") + len(error or "")
+        self._forget_all_waits(entry)
+
+    def _ending(self) -> tuple[Status, JsonText | None, JsonText | None]:
+        assert self._root is not None
+        error: BaseException | None = self._failure
+        if error is None:
+            error = asyncio.CancelledError() if self._root.cancelled() else self._root.exception()
+        elif not self._root.done():
+            self._leave(Aborted("The workflow has failed."))
+        if error is None:
+            try:
+                return Status.SUCCEEDED, self.definition.output.encode(self._root.result()), None
+            except Exception as refused:
+                error = AuthoringError(f"What the workflow returned can't be its output: {refused}")
+        log.info("workflow failed", workflow_id=self.id, name=self.definition.name, type=type(error).__name__)
+        return Status.FAILED, None, failures.describe(error)
+
+    # ---- waiting
+
+    def _consider_parking(self) -> None:
+        """Nothing is left to give. If nothing of it runs either, it waits, and may do so without memory."""
+        if not self._calls and self._committed >= self._serial:
+            self.fail(
+                AuthoringError(
+                    "The workflow waits for something that is not a durable call, so nothing can ever wake it."
+                )
+            )
+            self._schedule()
+        elif self._timer is None and any(self._lingers(call) for call in self._calls.values()):
+            self._timer = self._outer.call_later(self._linger, self._lingered)
+
+    def _lingers(self, call: Call) -> bool:
+        return call.begun and call.effect.waiting is not None and (not call.written or self._parkable())
+
+    def _parkable(self) -> bool:
+        return all(call.begun and call.effect.waiting is not None for call in self._calls.values())
+
+    def _lingered(self) -> None:
+        """A moment has passed. Write down how long the waits last, and leave if there is nothing else to do."""
+        self._timer = None
+        if self._phase is not Phase.LIVE:
+            return
+        if self._scheduled or self._outcomes or not self._parkable() or self._committed < self._serial:
+            self._write_waits()
+            self._schedule()
+            return
+        self._phase = Phase.PARKING
+        targets = sorted({w.target for w in self._waits().values() if w.target is not None})
+        if targets:
+            tasks.spawn(self._watch_then_park(targets), name=f"park {self.id}")
+        else:
+            self._park()
+
+    async def _watch_then_park(self, targets: Sequence[WorkflowId]) -> None:
+        try:
+            await self._owner.watch(self, targets)
+        except MilepostError:
+            self._phase = Phase.LIVE
+            self._schedule()
+            return
+        if self._phase is Phase.PARKING:
+            self._park()
+
+    def _waits(self) -> dict[int, Waiting]:
+        return {seq: call.effect.waiting for seq, call in self._calls.items() if call.begun and call.effect.waiting}
+
+    def _park(self) -> None:
+        entry = self.entry()
+        self._write_waits()
+        deadlines = [waiting.deadline for waiting in self._waits().values() if waiting.deadline is not None]
+        topics = [call.name for call in self._calls.values() if call.kind is StepKind.RECEIVE]
+        entry.fin, entry.seen = Status.WAITING, min((self._inboxes.get(t, -1) for t in topics), default=None)
+        entry.wake_at = min(deadlines).isoformat() if deadlines else None
+
+    def _park_done(self) -> None:
+        self._phase = Phase.PARKED
+        waits = self._waits()
+        self._news = bool(self._outcomes)
+        if self._news or self.targets:
+            tasks.spawn(self._owner.look_again(self), name=f"look again {self.id}")
+        for call in self._calls.values():
+            call.effect.cancel()
+        self._outcomes.clear()
+        if deadlines := [waiting.deadline for waiting in waits.values() if waiting.deadline is not None]:
+            self._owner.due(min(deadlines))
+        self._owner.parked(self)
+
+    def _restart_waits(self) -> None:
+        settled = {id(call) for call, _ in self._outcomes}
+        for call in self._calls.values():
+            if call.begun and id(call) not in settled:
+                call.effect.cancel()
+                call.effect.begin(self, call)
+
+    def _write_waits(self) -> None:
+        """From now on the deadlines outlive this process."""
+        for seq, waiting in self._waits().items():
+            call = self._calls[seq]
+            if call.written and waiting.kind != "retry":
+                continue
+            call.written = True
+            row = f'{{"id":"{self.id}","seq":{seq},"kind":"{waiting.kind}","attempts":{waiting.attempts}'
+            if waiting.target is not None:
+                row += f',"target":"{waiting.target}"'
+            if waiting.key is not None:
+                row += f',"key":{values.encode(waiting.key)}'
+            if waiting.deadline is not None:
+                row += f',"deadline":"{waiting.deadline.isoformat()}"'
+            if waiting.error is not None:
+                row += f',"error":{waiting.error}'
+            entry = self.entry()
+            entry.add(entry.waits, row + "}")
+
+    def _forget_wait(self, call: Call) -> None:
+        entry = self.entry()
+        prefix = f'{{"id":"{self.id}","seq":{call.seq},'
+        # A wait that was written down since the last commit need not be: both in one statement would collide.
+        entry.waits = [row for row in entry.waits if not row.startswith(prefix)]
+        entry.add(entry.waited, f'{{"id":"{self.id}","seq":{call.seq}}}')
+        call.written = False
+
+    def _forget_all_waits(self, entry: Entry) -> None:
+        for call in list(self._calls.values()):
+            if call.written:
+                self._forget_wait(call)
+
+    # ---- leaving memory
+
+    def _close(self, reason: Unwound) -> None:
+        if self._phase is Phase.CLOSED:
+            return
+        self._phase, self._reason = Phase.CLOSED, reason
+        self._stop_timer()
+        self._entry = None
+        for call in self._calls.values():
+            if call.begun:
+                call.effect.cancel()
+        for _, future in self._commits:
+            if not future.done():
+                future.set_exception(reason)
+                future.exception()
+        self._commits.clear()
+        self._owner.ended(self)
+        # Not from here: whoever closes a run may stand inside a task.
+        self._outer.call_soon(self._leave, reason)
+
+    def _leave(self, reason: Unwound) -> None:
+        """Take the code off the stack: every durable call raises from now on, and records nothing."""
+        self._reason = reason
+        root = self._root
+        for call in list(self._calls.values()):
+            if not call.future.done():
+                call.future.set_exception(type(reason)(*reason.args))
+        self.loop.turn(UNWIND_TURNS)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.turn(UNWIND_TURNS)
+        if root is not None and not root.done():
+            log.warning("a workflow's code would not leave", workflow_id=self.id, name=self.definition.name)
+        elif root is not None and not root.cancelled():
+            root.exception()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def uuid(self) -> uuid.UUID:
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)

@@ -1,0 +1,208 @@
+"""What is read: at once, or when there is something to read.
+
+A waiting read registers with the hub, looks, and waits; it holds no connection and no thread. What wakes it
+is only a reason to look again, and what answers it is always a read that was made after the wake-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from app.engine.hub import ANY, Hub, Watch
+from app.engine.lookup import Lookup
+from app.errors import DatabaseUnavailable
+from app.model import Event, JsonText, Message, Status, Step, Workflow, WorkflowId
+from app.store import db, events, messages, steps, workflows
+from app.store.workflows import Cursor, Filter, Glance
+
+PAGE_BYTES = 8 * 1_048_576
+"""Values on one page, about."""
+LAST_LOOK = 0.25
+"""Seconds that the read at the end of a wait may take."""
+PAUSE = 0.2
+"""Seconds between reads of a waiting request while the database is away."""
+
+T = TypeVar("T")
+
+
+class Mode(StrEnum):
+    ALL = "all"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where a workflow stands, and the newest set of each key that was asked for (None: never set)."""
+
+    workflow_id: WorkflowId
+    run: str
+    status: Status
+    error: JsonText | None
+    position: int
+    events: dict[str, Event | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A page of sets. `position` is the workflow's last, of any key; `more`: the page was cut."""
+
+    status: Status
+    position: int
+    events: list[Event]
+    more: bool
+
+
+class Views:
+    def __init__(self, database: db.Database, *, lookup: Lookup, hub: Hub) -> None:
+        self._database, self._lookup, self._hub = database, lookup, hub
+
+    # ---- one workflow
+
+    async def workflow(self, id: WorkflowId) -> Workflow:
+        """Raises WorkflowNotFound, DatabaseUnavailable, as all of these do."""
+        return await self._lookup.workflow(id)
+
+    async def result(self, id: WorkflowId, timeout: float) -> Workflow:
+        """The workflow when it has ended, or as it stands when `timeout` seconds are over."""
+        return await self._until(
+            id, ANY, timeout, lambda: self._lookup.workflow(id), lambda workflow: workflow.status.terminal
+        )
+
+    async def event(self, id: WorkflowId, key: str, *, after: int, timeout: float) -> Reading:
+        """Waits until the key is set at a position after `after`, or can't be any more, or the time is up."""
+        return await self._until(
+            id,
+            key,
+            timeout,
+            lambda: self._read(id, [key]),
+            lambda reading: _decided(reading, [key], Mode.ALL, after),
+        )
+
+    async def events(self, id: WorkflowId, keys: Sequence[str], *, mode: Mode, after: int, timeout: float) -> Reading:
+        """Waits until all (or any) of the keys are set after `after`, or that can't come, or the time is up."""
+        return await self._until(
+            id,
+            ANY,
+            timeout,
+            lambda: self._read(id, keys),
+            lambda reading: _decided(reading, keys, mode, after),
+        )
+
+    async def board(self, id: WorkflowId, *, after_key: str | None, limit: int) -> Log:
+        """The newest set of every key, by key, from after a key on."""
+        glance = await self._lookup.glance(id)
+        async with self._database.transaction() as connection:
+            found = await events.board(connection, id, after=after_key or "", limit=limit + 1)
+        return _page(glance, found, limit)
+
+    async def history(self, id: WorkflowId, *, after: int, keys: Sequence[str], limit: int, timeout: float) -> Log:
+        """The sets from after a position on; waits while there is none and the workflow is active."""
+
+        async def look() -> Log:
+            glance = await self._lookup.glance(id)
+            if glance.position <= after:
+                return Log(glance.status, glance.position, [], False)
+            async with self._database.transaction() as connection:
+                found = await events.log(connection, id, after=after, keys=keys, limit=limit + 1)
+            return _page(glance, found, limit)
+
+        return await self._until(id, ANY, timeout, look, lambda log: bool(log.events) or log.status.terminal)
+
+    async def steps(self, id: WorkflowId, *, after: int, limit: int) -> tuple[list[Step], bool]:
+        """Steps in the order of their calls; and whether the page was cut."""
+        await self._lookup.workflow(id)
+        async with self._database.transaction() as connection:
+            found = await steps.page(connection, id, after=after, limit=limit + 1)
+        return _cut(found, limit, lambda step: len(step.output or "") + len(step.error or ""))
+
+    async def messages(
+        self, id: WorkflowId, *, topic: str | None, after: int, limit: int
+    ) -> tuple[list[Message], bool]:
+        """Messages in the order of their acceptance; and whether the page was cut."""
+        await self._lookup.workflow(id)
+        async with self._database.transaction() as connection:
+            found = await messages.page(connection, id, topic=topic, after=after, limit=limit + 1)
+        return _cut(found, limit, lambda message: len(message.payload))
+
+    # ---- many
+
+    async def workflows(
+        self, only: Filter, *, after: Cursor | None, limit: int, include: frozenset[str]
+    ) -> tuple[list[Workflow], Cursor | None]:
+        """A page by (created_at, id), and where the next one begins; it may be empty and not the last."""
+        found, next = await workflows.listing(self._database, only, after=after, limit=limit, include=include)
+        page, cut = _cut(found, limit, lambda w: len(w.input or "") + len(w.output or "") + len(w.error or ""))
+        return page, (page[-1].created_at, page[-1].id) if cut else next
+
+    # ---- waiting
+
+    async def _read(self, id: WorkflowId, keys: Sequence[str]) -> Reading:
+        glances = await self._lookup.glances(id, keys)
+        one = glances[0]
+        found = {key: glance.event for key, glance in zip(keys, glances, strict=True)}
+        return Reading(id, one.run, one.status, one.error, one.position, found)
+
+    async def _until(
+        self,
+        id: WorkflowId,
+        key: str,
+        timeout: float,
+        look: Callable[[], Awaitable[T]],
+        enough: Callable[[T], bool],
+    ) -> T:
+        end = asyncio.get_running_loop().time() + timeout
+        with self._hub.watch(id, key) as watch:
+            seen = await look()
+            while not enough(seen):
+                left = end - asyncio.get_running_loop().time()
+                if timeout <= 0 or self._hub.draining:
+                    return seen
+                if left <= 0 or not await watch.wait(left) or self._hub.draining:
+                    return await self._last_look(look)
+                seen = await self._patiently(look, watch, end) or seen
+            return seen
+
+    async def _patiently(self, look: Callable[[], Awaitable[T]], watch: Watch, end: float) -> T | None:
+        """Look again; None when the database is away, after a pause: whoever waits goes on waiting."""
+        try:
+            return await look()
+        except DatabaseUnavailable:
+            watch.wake()
+            await asyncio.sleep(max(0.0, min(PAUSE, end - asyncio.get_running_loop().time())))
+            return None
+
+    async def _last_look(self, look: Callable[[], Awaitable[T]]) -> T:
+        """The answer when the time is up is a read made after that moment, or none at all."""
+        try:
+            async with asyncio.timeout(LAST_LOOK):
+                return await look()
+        except TimeoutError:
+            raise DatabaseUnavailable from None
+
+
+def _decided(reading: Reading, keys: Sequence[str], mode: Mode, after: int) -> bool:
+    """Whether the answer can't change any more by waiting."""
+    if reading.status.terminal:
+        return True
+    is_set = [event is not None and event.position > after for event in (reading.events[key] for key in keys)]
+    return all(is_set) if mode is Mode.ALL else any(is_set)
+
+
+def _page(glance: Glance, found: list[Event], limit: int) -> Log:
+    page, more = _cut(found, limit, lambda event: len(event.value))
+    # The page was read after the glance, so it may know of more.
+    return Log(glance.status, max([glance.position, *(event.position for event in page)]), page, more)
+
+
+def _cut(found: list[T], limit: int, size: Callable[[T], int]) -> tuple[list[T], bool]:
+    """As many as the limit and the size of a page allow, at least one; and whether there are more."""
+    total = 0
+    for n, item in enumerate(found[:limit]):
+        total += size(item)
+        if n and total > PAGE_BYTES:
+            return found[:n], True
+    return found[:limit], len(found) > limit
