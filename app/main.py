@@ -15,17 +15,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvloop
+from starlette.routing import BaseRoute
 
-from app import api, telemetry
-from app.api.options import Options
+from app import telemetry
+from app.api import openapi as document
+from app.api.application import build
 from app.authoring import loading
 from app.authoring.definitions import Registry, registry
-from app.engine.runtime import Runtime
+from app.engine.runtime import Limits, Runtime
 from app.errors import DatabaseUnavailable, MilepostError
 from app.release import VERSION
 from app.server import Server
 from app.settings import LogFormat, Settings
 from app.store import migrations
+from app.store.db import Database
 from app.store.embedded import EmbeddedPostgres
 
 EXAMPLES = "app.workflows"
@@ -66,7 +69,7 @@ def register(settings: Settings) -> Registry:
 def openapi() -> str:
     """The OpenAPI document of the API with the shipped workflows alone, as JSON."""
     importlib.import_module(EXAMPLES)
-    return api.document(registry)
+    return document.dumps(document.document(registry))
 
 
 @contextmanager
@@ -101,39 +104,59 @@ def bound_socket(settings: Settings) -> Iterator[socket.socket]:
 
 
 async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
-    port = listener.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    own_url = f"http://{host}:{port}"
+    own_url = _address(settings, listener)
     public_url = settings.public_url or (own_url if settings.loopback else None)
+    storage = Database(url)
     runtime = Runtime(
-        url,
+        storage,
         registry,
+        version=VERSION,
         public_url=public_url,
+        limits=_limits(settings),
+        sole_host=settings.database_url is None,
+    )
+    application = build(
+        runtime,
+        pages=await _examples(storage, public_url) if settings.with_examples else [],
+        default_timeout=settings.default_timeout,
+        max_body_bytes=settings.max_body_bytes,
+        public_url=public_url,
+        cors_origins=settings.cors_origins,
+        examples=settings.with_examples,
+    )
+    try:
+        await runtime.start()
+        await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
+    finally:
+        await runtime.stop()
+
+
+async def _examples(storage: Database, public_url: str | None) -> list[BaseRoute]:
+    """Make the tables of the shipped workflows; returns the pages that belong to them."""
+    from app import workflows
+
+    async with storage.transaction() as connection:
+        await workflows.prepare(connection)
+    return [*workflows.routes(public_url, storage.transaction)]
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
         concurrency=settings.concurrency,
         step_threads=settings.step_threads,
         start_buffer=settings.start_buffer,
-        waiting_limit=min(settings.waiting_limit, _raise_file_limit() - RESERVED_FILES),
-        linger=settings.linger,
+        waiting=max(1, min(settings.waiting_limit, _raise_file_limit() - RESERVED_FILES)),
         cache=settings.cache,
+        linger=settings.linger,
         time_to_live=settings.time_to_live,
         beat=settings.beat,
         grace=settings.grace,
     )
-    application = api.build(
-        runtime,
-        Options(
-            default_timeout=settings.default_timeout,
-            max_body_bytes=settings.max_body_bytes,
-            public_url=public_url,
-            cors_origins=settings.cors_origins,
-            examples=settings.with_examples,
-        ),
-    )
-    await runtime.start()
-    try:
-        await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
-    finally:
-        await runtime.stop()
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listener.getsockname()[1]}"
 
 
 def _announcement(settings: Settings, url: str) -> Callable[[], None]:
