@@ -97,7 +97,7 @@ class Provider:
             return _problem(422, "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors()))
         if self._callback is None or not self._callback.fullmatch(new.callback_url):
             return _problem(422, "The callback_url is not a callback of this service.")
-        id = uuid.uuid5(NAMESPACE, key).hex
+        payment_id = uuid.uuid5(NAMESPACE, key).hex
         async with self._transaction() as connection:
             cursor = await connection.execute(
                 """
@@ -105,9 +105,9 @@ class Provider:
                 values (%s, %s, %s, %s)
                 on conflict (id) do nothing
                 """,
-                [id, new.amount, new.description, new.callback_url],
+                [payment_id, new.amount, new.description, new.callback_url],
             )
-        answer = {"id": id, "url": f"{self._public_url}{PREFIX}/{id}"}
+        answer = {"id": payment_id, "url": f"{self._public_url}{PREFIX}/{payment_id}"}
         return JSONResponse(answer, 201 if cursor.rowcount else 200, {"Cache-Control": "no-store"})
 
     async def show(self, request: Request) -> Response:

@@ -4,14 +4,18 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0, message: str | Callable[[], str] = ""
-) -> T:
+    condition: Callable[[], Awaitable[T]], timeout: float = ..., message: str | Callable[[], str] = ...
+) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], timeout: float = ..., message: str | Callable[[], str] = ...) -> T: ...
+async def eventually(condition: Callable[[], Any], timeout: float = 10.0, message: str | Callable[[], str] = "") -> Any:
     """Return what `condition` (a plain or an async function) returns, as soon as that is true."""
     deadline = time.monotonic() + timeout
     pause = 0.001

@@ -26,9 +26,9 @@ class Script:
     """The world around a run; the words are those of `testing.run`."""
 
     messages: Mapping[str, Sequence[Any]]
-    steps: Mapping[Callable[..., Any], Any]
+    steps: Mapping[Any, Any]
     events: Mapping[str, Mapping[str, Any]]
-    children: Mapping[Callable[..., Any] | str, Any]
+    children: Mapping[Any, Any]
     connection: Any
     http: Callable[[httpx.Request], httpx.Response] | None
     start: datetime

@@ -134,7 +134,7 @@ class Rehearsal(Context):
     def set_event(self, key: str, value: Any) -> Awaitable[None]:
         scope = self._scope()
         if scope is None:
-            self.begin()
+            self._check()
         elif scope.in_transaction:
             raise AuthoringError("Inside a transaction the context makes no durable calls.")
         checks.event_key(key)
@@ -283,6 +283,12 @@ class Rehearsal(Context):
         return scope if scope is not None and scope.context is self else None
 
     def begin(self) -> int:
+        """Number a durable call."""
+        self._check()
+        self._seq += 1
+        return self._seq
+
+    def _check(self) -> None:
         if self._scope() is not None:
             raise AuthoringError("Inside a step the context makes no durable calls but set_event.")
         if self.expired:
@@ -291,8 +297,6 @@ class Rehearsal(Context):
         if task is not None:
             self._tasks.add(task)
         self._clock.stir()
-        self._seq += 1
-        return self._seq
 
     async def _wait(self, future: asyncio.Future[Any], timeout: float | None, what: str) -> Any:
         self._waiting.add(future)
