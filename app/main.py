@@ -122,7 +122,6 @@ async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
         max_body_bytes=settings.max_body_bytes,
         public_url=public_url,
         cors_origins=settings.cors_origins,
-        examples=settings.with_examples,
     )
     try:
         await runtime.start()

@@ -1,0 +1,114 @@
+"""From a request to the arguments of an endpoint, by the endpoint's own signature.
+
+The signatures are FastAPI's, and it writes the document from them. What they ask for is read here: more
+strictly (nothing unknown, nothing twice, judged as it was sent), and without the cost of a general
+dependency solver. An endpoint may take the request, parts of the path, one query model, one body, and headers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from fastapi import params
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from app import values
+from app.api.request import Request, decode_path
+from app.api.schemas.base import NoQuery, Query
+from app.errors import Fault, InvalidRequest
+
+ENVELOPE = 1
+"""Levels of nesting that a body's own object adds to the values in it."""
+
+
+class Binding:
+    """The reading of one endpoint's arguments."""
+
+    def __init__(self, endpoint: Callable[..., Any], *, strict_query: bool = True) -> None:
+        self._request: str | None = None
+        self._path: list[tuple[str, str, TypeAdapter[Any]]] = []
+        self._headers: list[tuple[str, str, TypeAdapter[Any]]] = []
+        self._query: tuple[str | None, type[Query]] | None = (None, NoQuery) if strict_query else None
+        self._body: tuple[str, type[BaseModel] | None] | None = None
+        hints = get_type_hints(endpoint, include_extras=True)
+        for name in inspect.signature(endpoint).parameters:
+            self._add(name, hints[name])
+
+    def _add(self, name: str, hint: Any) -> None:
+        if hint is Request:
+            self._request = name
+            return
+        bare, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        place = next(extra for extra in extras if isinstance(extra, (params.Param, params.Body)))
+        if isinstance(place, params.Path):
+            self._path.append((name, place.alias or name, TypeAdapter(hint)))
+        elif isinstance(place, params.Header):
+            self._headers.append((name, place.alias or name, TypeAdapter(hint)))
+        elif isinstance(place, params.Body):
+            self._body = (name, bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None)
+        else:
+            self._query = (name, bare)
+
+    async def read(self, request: Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        if self._request:
+            arguments[self._request] = request
+        for name, alias, adapter in self._path:
+            arguments[name] = _checked(adapter, decode_path(request.path_params[alias], alias), alias)
+        if self._query:
+            name_or_none, model = self._query
+            query = model.read(request.scope["query_string"])
+            if name_or_none:
+                arguments[name_or_none] = query
+        for name, alias, adapter in self._headers:
+            arguments[name] = _header(request, alias, adapter)
+        if self._body:
+            name, body = self._body
+            arguments[name] = await _read_body(request, body)
+        return arguments
+
+
+async def _read_body(request: Request, model: type[BaseModel] | None) -> Any:
+    if model is None:
+        return await request.json()
+    value = await request.json(values.MAX_DEPTH + ENVELOPE)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidRequest(*(_in_body(detail) for detail in details(error))) from None
+
+
+def _header(request: Request, alias: str, adapter: TypeAdapter[Any]) -> Any:
+    given = request.headers.getlist(alias)
+    if not given:
+        return None
+    if len(given) > 1:
+        raise InvalidRequest(Fault("this header is given twice", parameter=alias))
+    return _checked(adapter, given[0], alias)
+
+
+def _checked(adapter: TypeAdapter[Any], text: str, parameter: str) -> Any:
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        raise InvalidRequest(*(Fault(message(detail), parameter=parameter) for detail in details(error))) from None
+
+
+def details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def message(detail: Mapping[str, Any]) -> str:
+    """Pydantic's message, told in the way of our own."""
+    if detail["type"] == "extra_forbidden":
+        return "there is no such member"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _in_body(detail: ErrorDetails) -> Fault:
+    steps = (str(step)[:200].replace("~", "~0").replace("/", "~1") for step in detail["loc"])
+    return Fault(message(detail), pointer="".join(f"/{step}" for step in steps))

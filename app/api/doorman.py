@@ -1,0 +1,109 @@
+"""Who may come in while there are no API keys: whoever is on this machine, and no web page of elsewhere.
+
+A browser lets any page send requests to a loopback address. Two headers tell such requests: `Host`, which
+names the foreign site when its name was made to resolve to this machine, and `Origin`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import HostRefused, MalformedRequest, OriginRefused
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+EXPOSED = b"Allow, ETag, Link, Location, Retry-After, Workflow-Status, X-Request-Id"
+ACCEPTED = (
+    b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Traceparent, X-Request-Id"
+)
+METHODS = b"GET, HEAD, POST, PUT, DELETE"
+CALLBACKS = "/callbacks/"
+"""Called by parties that know nothing of us; the unguessable token is their right."""
+
+
+class Doorman:
+    def __init__(self, app: ASGIApp, *, public_url: str | None, cors_origins: tuple[str, ...]) -> None:
+        self._app = app
+        self._public = urlsplit(public_url) if public_url else None
+        self._origins = frozenset(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        if len(hosts) != 1 or len(origins) > 1:
+            raise MalformedRequest("A request has one Host, and at most one Origin.")
+        host = hosts[0].decode("latin-1").lower()
+        if not self._is_ours(host):
+            raise HostRefused
+        origin = origins[0].decode("latin-1").lower() if origins else None
+        allowed = origin is not None and origin in self._origins
+        if origin is not None and not allowed and not self._may_write(scope, origin, host):
+            raise OriginRefused
+        if self._origins:
+            send = _sharing(send, origins[0] if allowed else None)
+        if allowed and scope["method"] == "OPTIONS" and _asks_first(scope):
+            await _permit(send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        if name is None or "@" in host:
+            return False
+        return _is_loopback(name) or (self._public is not None and name == self._public.hostname)
+
+    def _may_write(self, scope: Scope, origin: str, host: str) -> bool:
+        if scope["method"] in SAFE or scope["path"].startswith(CALLBACKS):
+            return True
+        own = {f"http://{host}", f"https://{host}"}
+        if self._public:
+            own.add(f"{self._public.scheme}://{self._public.netloc}")
+        return origin in own
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _asks_first(scope: Scope) -> bool:
+    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
+
+
+def _sharing(send: Send, origin: bytes | None) -> Send:
+    """Let pages of an allowed origin read the answer; caches are to know that it depends on who asks."""
+
+    async def share(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message["headers"]
+            headers.append((b"vary", b"Origin"))
+            if origin is not None:
+                headers += (
+                    (b"access-control-allow-origin", origin),
+                    (b"access-control-expose-headers", EXPOSED),
+                )
+        await send(message)
+
+    return share
+
+
+async def _permit(send: Send) -> None:
+    headers = [
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-allow-headers", ACCEPTED),
+        (b"access-control-max-age", b"600"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

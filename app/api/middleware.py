@@ -1,0 +1,136 @@
+"""What is done to every request and answer, as plain ASGI.
+
+Frameworks' function middlewares run the endpoint in a task of its own, behind which a disconnect is never seen.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import telemetry
+from app.api import problems
+from app.api.request import ONLY_LOOKS, raw_path
+from app.errors import BodyTooLarge, InternalError, Refusal
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_log = telemetry.logger(__name__)
+
+
+class Frame:
+    """The outermost: request id, headers of every answer, HEAD as a GET that only looks, and 500 for the unforeseen."""
+
+    def __init__(self, app: ASGIApp, *, draining: Callable[[], bool]) -> None:
+        self._app, self._draining = app, draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = Answer(send, _request_id(scope), self._draining)
+        scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id.decode()}
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET", ONLY_LOOKS: True}
+            answer.without_body = True
+        began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(request_id=answer.request_id.decode())
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            return
+        except Refusal as refusal:
+            await _answer_unless_begun(answer, problems.respond(refusal, scope), scope, receive)
+        except Exception:  # noqa: BLE001 - the outer edge: it is logged, and told without its details
+            _log.exception("a request broke", method=scope["method"], path=raw_path(scope))
+            await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
+        finally:
+            structlog.contextvars.unbind_contextvars("request_id")
+            _log.debug(
+                "answered",
+                method=scope["method"],
+                path=raw_path(scope),
+                status=answer.status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+                request_id=answer.request_id.decode(),
+            )
+
+
+class Answer:
+    """The sending side of one request."""
+
+    __slots__ = ("_draining", "_send", "request_id", "status", "without_body")
+
+    def __init__(self, send: Send, request_id: bytes, draining: Callable[[], bool]) -> None:
+        self._send, self._draining = send, draining
+        self.request_id = request_id
+        self.without_body = False
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"no-store"))
+            headers += (
+                (b"x-request-id", self.request_id),
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+            )
+            if self._draining() or self.status == BodyTooLarge.status:
+                headers.append((b"connection", b"close"))
+        elif self.without_body:
+            message = {**message, "body": b""}
+        await self._send(message)
+
+
+class BodyLimit:
+    """Refuses a body that is too large: by its declared length, else before it is read to the end."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "DELETE"):
+            await self._app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                # The server holds a body to its declared length.
+                if not value.isdigit() or len(value) > len(str(self._limit)) or int(value) > self._limit:
+                    raise self._refusal()
+                await self._app(scope, receive, send)
+                return
+        read = 0
+
+        async def receive_some() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                raise self._refusal()
+            return message
+
+        await self._app(scope, receive_some, send)
+
+    def _refusal(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The body may have {self._limit} bytes.")
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID(value):
+            given: bytes = value
+            return given
+    return uuid.uuid4().hex.encode()
+
+
+async def _answer_unless_begun(answer: Answer, response: ASGIApp, scope: Scope, receive: Receive) -> None:
+    if not answer.status:
+        await response(scope, receive, answer.send)

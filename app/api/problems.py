@@ -1,0 +1,108 @@
+"""Refusals as `application/problem+json`, and the pages that explain them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.api import render
+from app.api.request import raw_path
+from app.api.route import allowed
+from app.errors import (
+    Fault,
+    InternalError,
+    Invalid,
+    MalformedRequest,
+    MethodNotAllowed,
+    Refusal,
+    RouteNotFound,
+    Unavailable,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def respond(refusal: Refusal, scope: Scope) -> Response:
+    text = (
+        f'{{"type":"/problems/{refusal.code}","title":"{title(refusal.code)}","status":{refusal.status},'
+        f'"detail":{render.quote(_sendable(refusal.detail))},"instance":{render.quote(raw_path(scope))},'
+        f'"code":"{refusal.code}"{render.members(refusal.extra)}'
+    )
+    if isinstance(refusal, Invalid):
+        text += f',"errors":{render.array(_fault(fault) for fault in refusal.faults)}'
+    response = render.respond(text + "}", refusal.status, media_type=MEDIA_TYPE)
+    if isinstance(refusal, Unavailable):
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    status = refusal.extra.get("workflow_status")
+    if status is not None:
+        response.headers["Workflow-Status"] = str(status)
+    return response
+
+
+def title(code: str) -> str:
+    return code.replace("-", " ").capitalize()
+
+
+async def refused(request: Request, error: Refusal) -> Response:
+    """FastAPI's handler of refusals."""
+    return respond(error, request.scope)
+
+
+async def from_router(request: Request, error: HTTPException) -> Response:
+    """Its handler of what Starlette itself refuses: a path or method that there isn't."""
+    if error.status_code == MethodNotAllowed.status:
+        response = respond(MethodNotAllowed(), request.scope)
+        response.headers["Allow"] = allowed(request.app.routes, request.scope)
+        return response
+    if error.status_code == RouteNotFound.status:
+        return respond(RouteNotFound(), request.scope)
+    return respond(MalformedRequest() if error.status_code < InternalError.status else InternalError(), request.scope)
+
+
+def known() -> dict[str, type[Refusal]]:
+    """Every refusal by its code."""
+    return {kind.code: kind for kind in _kinds(Refusal) if hasattr(kind, "code")}
+
+
+def explanation(kind: type[Refusal]) -> Response:
+    """The page of a problem's type."""
+    heading, told = html.escape(title(kind.code)), html.escape((kind.__doc__ or "").strip())
+    body = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title></head>\n'
+        f"<body><h1>{heading}</h1><p>{told}</p><p>Status {kind.status}, code <code>{kind.code}</code>.</p>"
+        "</body></html>\n"
+    )
+    return page(body)
+
+
+def page(body: str, *, styles: str = "'none'") -> Response:
+    """HTML that may do nothing but show itself."""
+    response = Response(body, media_type="text/html")
+    headers = MutableHeaders(raw=response.raw_headers)
+    headers["Content-Security-Policy"] = (
+        f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return response
+
+
+def _kinds(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _kinds(child)
+
+
+def _fault(fault: Fault) -> str:
+    where = "pointer" if fault.parameter is None else "parameter"
+    place = fault.pointer if fault.parameter is None else fault.parameter
+    return f'{{"{where}":{render.quote(_sendable(place or ""))},"message":{render.quote(_sendable(fault.message))}}}'
+
+
+def _sendable(text: str) -> str:
+    """Without half a surrogate pair, which is no UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,106 @@
+"""A request as this service reads it: strictly, and from the bytes that were sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from starlette import requests
+
+from app import values
+from app.errors import Fault, InvalidRequest, MalformedJson, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from app.api.options import Options
+    from app.engine.runtime import Runtime
+
+ONLY_LOOKS = "milepost.only_looks"
+"""In a scope: the request was a HEAD, so it gets what a GET would, without waiting and without body."""
+
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_JSON = re.compile(rb'\s*application/json\s*(;\s*[\w.-]+\s*=\s*("[^"\\]*"|[^\s;"]+)\s*)*;?\s*', re.IGNORECASE)
+_CHARSET = re.compile(rb';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class Request(requests.Request):
+    @property
+    def runtime(self) -> Runtime:
+        runtime: Runtime = self.app.state.runtime
+        return runtime
+
+    @property
+    def options(self) -> Options:
+        options: Options = self.app.state.options
+        return options
+
+    @property
+    def raw_path(self) -> str:
+        return raw_path(self.scope)
+
+    @property
+    def traceparent(self) -> str | None:
+        """The caller's trace context (W3C); one that is malformed is as none."""
+        given = self.headers.getlist("traceparent")
+        return given[0] if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) else None
+
+    def patience(self, timeout: float | None) -> float:
+        """How many seconds this request waits, given what its query says."""
+        if ONLY_LOOKS in self.scope:
+            return 0.0
+        return self.options.default_timeout if timeout is None else timeout
+
+    async def json(self, max_depth: int = values.MAX_DEPTH) -> Any:
+        """The body as strict JSON; `max_depth` counts from the document's root."""
+        declared = [value for name, value in self.scope["headers"] if name == b"content-type"]
+        encoded = any(name == b"content-encoding" for name, _ in self.scope["headers"])
+        if encoded or len(declared) > 1 or not all(map(_is_json, declared)):
+            raise UnsupportedMediaType
+        body = await self.body()
+        if not body:
+            raise MalformedJson("The body is not JSON: it is empty.")
+        if not declared:
+            raise UnsupportedMediaType
+        return values.parse(body, max_depth=max_depth)
+
+
+def raw_path(scope: Any) -> str:
+    """The path as it was sent, percent-encoded."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return path.decode("latin-1")
+
+
+def decode_path(segment: bytes, parameter: str) -> str:
+    """One segment of a path; two different segments never come out alike."""
+    return _decode(segment, Fault("this is not percent-encoded UTF-8", parameter=parameter))
+
+
+def query_pairs(raw: bytes) -> Iterator[tuple[str, str]]:
+    """The query's parameters in their order, strictly decoded."""
+    if not raw:
+        return
+    for piece in raw.split(b"&"):
+        name_part, _, value_part = piece.partition(b"=")
+        name = _decode(name_part.replace(b"+", b" "), Fault("the query is not percent-encoded UTF-8", parameter=""))
+        fault = Fault("this is not percent-encoded UTF-8", parameter=name)
+        yield name, _decode(value_part.replace(b"+", b" "), fault)
+
+
+def _decode(raw: bytes, fault: Fault) -> str:
+    if b"%" in raw:
+        if _BROKEN_ESCAPE.search(raw):
+            raise InvalidRequest(fault)
+        raw = unquote_to_bytes(raw)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(fault) from None
+
+
+def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
+    charsets = _CHARSET.findall(content_type)
+    return _JSON.fullmatch(content_type) is not None and all(charset.lower() == b"utf-8" for charset in charsets)

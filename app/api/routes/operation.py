@@ -1,0 +1,61 @@
+"""Probes, the document and the pages about it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from app.api import pages, problems, render
+from app.api.request import Request
+from app.api.responses import Responses, answers, refusals
+from app.api.route import LooseRoute
+from app.api.schemas.operation import Health
+from app.errors import RouteNotFound
+
+router = APIRouter(route_class=LooseRoute, tags=["operation"])
+
+_PAGE: Responses = {200: {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
+_DOCUMENT: Responses = {
+    200: {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+@router.get("/healthz", responses=answers({200: (Health, "The process runs its loop.", ())}) | refusals())
+async def get_health(request: Request) -> Response:
+    """Whether the process is alive."""
+    return render.respond('{"status":"ok"}')
+
+
+@router.get("/readyz", responses=answers({200: (Health, "It can take requests.", ())}) | refusals(503))
+async def get_readiness(request: Request) -> Response:
+    """Whether requests should be sent here: the database answers writes, and the process is not shutting down."""
+    await request.runtime.ready()
+    return render.respond('{"status":"ok"}')
+
+
+@router.get("/problems/{code}", responses=_PAGE | refusals(404, 422))
+async def explain_problem(
+    request: Request, code: Annotated[str, Path(description="The code of a problem.")]
+) -> Response:
+    """What a problem means."""
+    kind = problems.known().get(code)
+    if kind is None:
+        raise RouteNotFound
+    return problems.explanation(kind)
+
+
+@router.get("/docs", responses=_PAGE | refusals())
+async def get_docs(request: Request) -> Response:
+    """The operations on one page, for people."""
+    return pages.docs(request.app.openapi())
+
+
+@router.get(
+    "/openapi.json",
+    responses=_DOCUMENT | refusals(),
+)
+async def get_openapi(request: Request) -> Response:
+    """The description of this service in OpenAPI 3.1, with the workflows that it has."""
+    return render.respond(render.quote(request.app.openapi()))

@@ -1,0 +1,108 @@
+"""Requests that wait: each has a seat, and leaves it when its client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+
+from app.api import render
+from app.api.request import Request
+from app.api.schemas.base import Mode
+from app.engine import views
+from app.errors import Unavailable, WorkflowNotFound
+from app.model import Event, Message, Status, Workflow, WorkflowId
+
+T = TypeVar("T")
+
+
+@contextmanager
+def seat(request: Request, seconds: float) -> Iterator[None]:
+    """A waiting request's slot. It is to be taken before anything is committed; raises Overloaded."""
+    if seconds <= 0:
+        yield
+        return
+    with request.runtime.hub.seat():
+        yield
+
+
+async def attended(request: Request, wait: Coroutine[Any, Any, T], seconds: float = 1.0) -> T:
+    """The outcome of a wait, for as long as the client is there; raises ClientDisconnect when it is not."""
+    if seconds <= 0:
+        return await wait
+    waiting = asyncio.ensure_future(wait)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientDisconnect
+        return waiting.result()
+    finally:
+        waiting.cancel()
+        gone.cancel()
+        await asyncio.gather(waiting, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class Wait:
+    """What a request waits for after it has committed something.
+
+    The commit has the say over the status: when the wait fails, what is known is the answer.
+    """
+
+    def __init__(
+        self, request: Request, keys: Sequence[str], mode: Mode, timeout: float | None, *, result: bool = False
+    ) -> None:
+        self._request, self._mode, self._result = request, mode, result
+        self._keys = list(dict.fromkeys(keys))
+        self.seconds = request.patience(timeout) if keys or result else 0.0
+
+    async def after_start(self, workflow: Workflow) -> tuple[Workflow, str]:
+        """The workflow as it stands then, and the text of the member `events`."""
+        until = monotonic() + self.seconds
+        members, status = await self._events(workflow.id, 0, workflow.status)
+        try:
+            if self._result and not workflow.status.terminal:
+                left = max(0.0, until - monotonic())
+                workflow = await attended(self._request, self._request.runtime.views.result(workflow.id, left), left)
+            elif status is not workflow.status:
+                workflow = await self._request.runtime.views.workflow(workflow.id)
+        except (Unavailable, WorkflowNotFound):
+            pass
+        return workflow, members
+
+    async def after_send(self, message: Message) -> tuple[str, Status | None]:
+        """The text of the member `events`, and the workflow's status then if it can be known."""
+        if self._keys:
+            return await self._events(message.workflow_id, message.event_position, Status.RUNNING)
+        try:
+            return "", (await self._request.runtime.views.workflow(message.workflow_id)).status
+        except (Unavailable, WorkflowNotFound):
+            return "", None
+
+    async def _events(self, workflow_id: WorkflowId, after: int, status: Status) -> tuple[str, Status]:
+        if not self._keys:
+            return "", status
+        found: dict[str, Event | None] = {}
+        try:
+            wait = self._request.runtime.views.events(
+                workflow_id, self._keys, mode=views.Mode(self._mode), after=after, timeout=self.seconds
+            )
+            reading = await attended(self._request, wait, self.seconds)
+            found, status = reading.events, reading.status
+        except (Unavailable, WorkflowNotFound):
+            pass
+        members = (
+            f"{render.quote(key)}:"
+            + render.event(workflow_id, key, found.get(key), status, render.state(found.get(key), after, status))
+            for key in self._keys
+        )
+        return f',"events":{{{",".join(members)}}}', status
