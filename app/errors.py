@@ -36,6 +36,11 @@ class Fault:
     parameter: str | None = None
 
 
+def _told(fault: Fault) -> str:
+    place = fault.pointer or fault.parameter
+    return f"{place}: {fault.message}" if place else fault.message
+
+
 class Refusal(MilepostError):
     """The request was refused."""
 
@@ -178,7 +183,7 @@ class Invalid(Refusal):
     """A refusal that names the places that were wrong."""
 
     def __init__(self, *faults: Fault, detail: str | None = None) -> None:
-        super().__init__(detail or "; ".join(fault.message for fault in faults[:3]) or None)
+        super().__init__(detail or "; ".join(map(_told, faults[:3])) or None)
         self.faults = faults
 
 

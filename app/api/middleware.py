@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable
 
-import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,12 +33,11 @@ class Frame:
             await self._app(scope, receive, send)
             return
         answer = Answer(send, _request_id(scope), self._draining)
-        scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id.decode()}
+        about = {"request_id": answer.request_id.decode(), "method": scope["method"], "path": raw_path(scope)}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", ONLY_LOOKS: True}
             answer.without_body = True
         began = time.perf_counter()
-        structlog.contextvars.bind_contextvars(request_id=answer.request_id.decode())
         try:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
@@ -47,18 +45,10 @@ class Frame:
         except Refusal as refusal:
             await _answer_unless_begun(answer, problems.respond(refusal, scope), scope, receive)
         except Exception:  # noqa: BLE001 - the outer edge: it is logged, and told without its details
-            _log.exception("a request broke", method=scope["method"], path=raw_path(scope))
+            _log.exception("a request broke", **about)
             await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
         finally:
-            structlog.contextvars.unbind_contextvars("request_id")
-            _log.debug(
-                "answered",
-                method=scope["method"],
-                path=raw_path(scope),
-                status=answer.status,
-                ms=round((time.perf_counter() - began) * 1000, 1),
-                request_id=answer.request_id.decode(),
-            )
+            _log.debug("answered", status=answer.status, ms=round((time.perf_counter() - began) * 1000, 1), **about)
 
 
 class Answer:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.model import Event, JsonText, Message, Status, Step, Workflow
 
-quote = json.JSONEncoder(ensure_ascii=False).encode
+quote = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON text of what the service itself says: strings, numbers, null, lists and objects of these."""
 
 NOT_FOUND_IN_LIST = frozenset[str]()
