@@ -18,6 +18,11 @@ from app.api import problems
 from app.api.request import ONLY_LOOKS, raw_path
 from app.errors import BodyTooLarge, InternalError, Refusal
 
+DEFAULT_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 _log = telemetry.logger(__name__)
 
@@ -66,13 +71,10 @@ class Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"]
-            if not any(name == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))
-            headers += (
-                (b"x-request-id", self.request_id),
-                (b"x-content-type-options", b"nosniff"),
-                (b"referrer-policy", b"no-referrer"),
-            )
+            # A page that posts a form needs another policy of its own: with this one its Origin would be null.
+            present = {name for name, _ in headers}
+            headers += [header for header in DEFAULT_HEADERS if header[0] not in present]
+            headers.append((b"x-request-id", self.request_id))
             if self._draining() or self.status == BodyTooLarge.status:
                 headers.append((b"connection", b"close"))
         elif self.without_body:
