@@ -18,7 +18,7 @@ This Python can make no environment with pip in it. Any of these helps:
 
 def works(*command: str | Path) -> bool:
     try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
