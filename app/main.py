@@ -28,7 +28,7 @@ from app.release import VERSION
 from app.server import Server
 from app.settings import LogFormat, Settings
 from app.store import migrations
-from app.store.db import Database
+from app.store.db import Database, available
 from app.store.embedded import EmbeddedPostgres
 
 EXAMPLES = "app.workflows"
@@ -79,6 +79,8 @@ def database(settings: Settings) -> Iterator[str]:
         yield settings.database_url.get_secret_value()
     else:
         with EmbeddedPostgres(settings.data_dir / "postgres") as embedded:
+            if embedded.attached:
+                log.warning("the database is another process's, and goes when that does")
             yield embedded.url()
 
 
@@ -124,7 +126,8 @@ async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
         cors_origins=settings.cors_origins,
     )
     try:
-        await runtime.start()
+        async with available():
+            await runtime.start()
         await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
     finally:
         await runtime.stop()
