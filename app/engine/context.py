@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Protocol
 
 import httpx
 
-from app import names, telemetry, values
-from app.authoring import Context, Definition, Handle, Registry, codecs, definitions
+from app import telemetry, values
+from app.authoring import Context, Definition, Handle, Registry, checks, codecs, definitions
 from app.authoring.context import CALLBACK_EXPIRES, Logger
 from app.authoring.steps import StepSpec, digest, spec
 from app.engine import effects, failures
@@ -28,8 +28,6 @@ from app.errors import AuthoringError, WorkflowNotRegistered
 from app.model import NULL, ExecutorId, JsonText, StepKind, WorkflowId
 
 _ANYTHING = codecs.of(Any)
-LONGEST = 3_660 * 86_400.0
-"""Seconds that anything may wait: ten years."""
 
 
 class Commands(Protocol):
@@ -61,7 +59,7 @@ class DurableContext(Context):
     """Each durable call is numbered, matched with its record, and carried out only when there is none."""
 
     def __init__(self, run: Run, around: Surroundings) -> None:
-        self._run, self._around = run, around
+        self._run, self.around = run, around
         self._logger = _Quiet(telemetry.logger("workflow").bind(workflow_id=run.id), run)
 
     @property
@@ -78,9 +76,9 @@ class DurableContext(Context):
     async def _step(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         how = spec(function)
         effect = effects.Step(
-            self._around.tools, how, lambda call: self._attempt(how, self._inside(call), function, args, kwargs)
+            self.around.tools, how, lambda call: self._attempt(how, self._inside(call), function, args, kwargs)
         )
-        outcome = await self._call(StepKind.STEP, how.name, _digest(args, kwargs), effect)
+        outcome = await self.call(StepKind.STEP, how.name, _digest(args, kwargs), effect)
         return how.output.decode(_output(outcome))
 
     def _attempt(
@@ -96,10 +94,10 @@ class DurableContext(Context):
         if how.is_async:
             result: Awaitable[Any] = function(*given, **named)
             return result
-        return effects.in_thread(self._around.tools, function, *given, **named)
+        return effects.in_thread(self.around.tools, function, *given, **named)
 
     def _inside(self, call: Call) -> StepContext:
-        return StepContext(self._run, self._around, call.seq)
+        return StepContext(self._run, self.around, call.seq)
 
     async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         how = spec(function)
@@ -109,8 +107,8 @@ class DurableContext(Context):
         def attempt(call: Call, connection: Any) -> Awaitable[Any]:
             return self._attempt(how, self._inside(call), functools.partial(function, connection), args, kwargs)
 
-        effect = effects.Transaction(self._around.tools, self._around.executor, how, attempt)
-        outcome = await self._call(StepKind.TRANSACTION, how.name, _digest(args, kwargs), effect)
+        effect = effects.Transaction(self.around.tools, self.around.executor, how, attempt)
+        outcome = await self.call(StepKind.TRANSACTION, how.name, _digest(args, kwargs), effect)
         return how.output.decode(_output(outcome))
 
     def set_event(self, key: str, value: Any) -> Awaitable[None]:
@@ -118,19 +116,19 @@ class DurableContext(Context):
         return _GiveWay(self._run.publish(key, text))
 
     async def get_event(self, workflow_id: str, key: str, *, timeout: float | None = None) -> Any:
-        _check(names.check_key, key)
-        effect = effects.EventOf(self._around.tools, WorkflowId(workflow_id), key, _seconds(timeout, "timeout"))
-        outcome = await self._call(StepKind.GET_EVENT, key, _digest((workflow_id,), {}), effect)
+        checks.topic(key, "The event key")
+        effect = effects.EventOf(self.around.tools, WorkflowId(workflow_id), key, checks.timeout(timeout))
+        outcome = await self.call(StepKind.GET_EVENT, key, _digest((workflow_id,), {}), effect)
         return values.decode(_output(outcome))
 
     async def receive(self, topic: str, *, timeout: float | None = None) -> Any:
-        _check(names.check_key, topic)
-        effect = effects.Receive(self._around.tools, self._mailbox(topic), topic, _seconds(timeout, "timeout"))
-        outcome = await self._call(StepKind.RECEIVE, topic, 0, effect)
+        checks.topic(topic)
+        effect = effects.Receive(self.around.tools, self._mailbox(topic), topic, checks.timeout(timeout))
+        outcome = await self.call(StepKind.RECEIVE, topic, 0, effect)
         return values.decode(_output(outcome))
 
     def _mailbox(self, topic: str) -> Mailbox:
-        run, tools = self._run, self._around.tools
+        run, tools = self._run, self.around.tools
         mailbox = run.mail.get(topic)
         if not isinstance(mailbox, Mailbox):
             mailbox = Mailbox(run.id, topic, hub=tools.hub, lookup=tools.lookup, counted=run.count_inbox)
@@ -138,25 +136,24 @@ class DurableContext(Context):
         return mailbox
 
     async def send(self, workflow_id: str, topic: str, payload: Any = None) -> None:
-        _check(names.check_key, topic)
+        checks.topic(topic)
         text = _ANYTHING.encode(payload)
 
         async def do(call: Call) -> Outcome:
-            since = self._around.tools.clock.now()
-            await self._around.commands.send_from(self._run, call.seq, WorkflowId(workflow_id), topic, text)
+            since = self.around.tools.clock.now()
+            await self.around.commands.send_from(self._run, call.seq, WorkflowId(workflow_id), topic, text)
             return Outcome(since)
 
-        await self._command(StepKind.SEND, topic, _digest((workflow_id, text), {}), do)
+        await self.command(StepKind.SEND, topic, _digest((workflow_id, text), {}), do)
 
     async def sleep(self, seconds: float) -> None:
-        length = _seconds(seconds, "seconds")
-        assert length is not None
-        await self._call(StepKind.SLEEP, "sleep", 0, effects.Sleep(self._around.tools, length))
+        await self.call(
+            StepKind.SLEEP, "sleep", 0, effects.Sleep(self.around.tools, checks.seconds(seconds, "The sleep"))
+        )
 
     async def sleep_until(self, when: datetime) -> None:
-        if when.tzinfo is None:
-            raise AuthoringError("ctx.sleep_until takes a datetime with its time zone, such as datetime.now(UTC).")
-        await self._call(StepKind.SLEEP, "sleep_until", 0, effects.Sleep(self._around.tools, 0, until=when))
+        effect = effects.Sleep(self.around.tools, 0, until=checks.point_in_time(when))
+        await self.call(StepKind.SLEEP, "sleep_until", 0, effect)
 
     async def start(
         self, workflow: Callable[..., Awaitable[Any]] | str, input: Any = None, *, id: str | None = None
@@ -164,40 +161,39 @@ class DurableContext(Context):
         definition = self._definition(workflow)
         text = None if input is None and definition.input is None else (definition.input or _ANYTHING).encode(input)
         if id is not None:
-            _check(names.check_workflow_id, id)
+            checks.workflow_id(id)
 
         async def do(call: Call) -> Outcome:
-            since = self._around.tools.clock.now()
+            since = self.around.tools.clock.now()
             definition.arguments(text)
             child = WorkflowId(id or str(uuid.uuid5(self._run.token, str(call.seq))))
-            await self._around.commands.start_child(self._run, child, definition, text)
+            await self.around.commands.start_child(self._run, child, definition, text)
             return Outcome(since, child_id=child)
 
-        outcome = await self._command(StepKind.CHILD, definition.name, _digest((text, id), {}), do)
-        assert outcome.child_id is not None
-        return DurableHandle(self, outcome.child_id)
+        outcome = await self.command(StepKind.CHILD, definition.name, _digest((text, id), {}), do)
+        return DurableHandle(self, outcome.child_id or WorkflowId(""))
 
     def _definition(self, workflow: Callable[..., Awaitable[Any]] | str) -> Definition:
         if not isinstance(workflow, str):
             return definitions.of(workflow)
-        found = self._around.registry.newest(workflow)
+        found = self.around.registry.newest(workflow)
         if found is None:
             raise WorkflowNotRegistered(f"No workflow is registered under the name {workflow!r}.")
         return found
 
     async def callback(self, topic: str, *, expires: float = CALLBACK_EXPIRES) -> str:
-        _check(names.check_key, topic)
-        length = _seconds(expires, "expires")
-        base = self._around.public_url
+        checks.topic(topic)
+        length = checks.seconds(expires, "The time until the callback expires")
+        base = self.around.public_url
         if base is None:
             raise AuthoringError(
                 "A callback needs the address at which this service is reached from outside: set MILEPOST_PUBLIC_URL."
             )
         key = f"{self._run.id}:{self._run.token}:{self._run.upcoming}".encode()
-        token = hmac.new(self._around.secret(), key, hashlib.sha256).hexdigest()
+        token = hmac.new(self.around.secret(), key, hashlib.sha256).hexdigest()
         hashed = hashlib.sha256(token.encode()).hexdigest()
-        effect = effects.Callback(self._around.tools, hashed, length)
-        await self._call(StepKind.CALLBACK, topic, _digest((length,), {}), effect)
+        effect = effects.Callback(self.around.tools, hashed, length)
+        await self.call(StepKind.CALLBACK, topic, _digest((length,), {}), effect)
         return f"{base}/callbacks/{token}"
 
     @property
@@ -220,13 +216,12 @@ class DurableContext(Context):
     def logger(self) -> Logger:
         return self._logger
 
-    async def _command(
+    async def command(
         self, kind: StepKind, name: str, digest: int, do: Callable[[Call], Coroutine[Any, Any, Outcome]]
     ) -> Outcome:
-        outcome = await self._call(kind, name, digest, effects.Command(self._around.tools, do))
-        return outcome
+        return await self.call(kind, name, digest, effects.Command(self.around.tools, do))
 
-    async def _call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
+    async def call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
         outcome = await self._run.call(kind, name, digest, effect)
         if outcome.error is not None:
             raise failures.revive(kind, name, outcome.error, outcome.attempts) from outcome.cause
@@ -242,8 +237,8 @@ class DurableHandle(Handle):
         return self._id
 
     async def result(self, *, timeout: float | None = None) -> Any:
-        effect = effects.ResultOf(self._parent._around.tools, self._id, None, _seconds(timeout, "timeout"))
-        outcome = await self._parent._call(StepKind.RESULT, "result", _digest((self._id,), {}), effect)
+        effect = effects.ResultOf(self._parent.around.tools, self._id, None, checks.timeout(timeout))
+        outcome = await self._parent.call(StepKind.RESULT, "result", _digest((self._id,), {}), effect)
         return values.decode(_output(outcome))
 
     async def get_event(self, key: str, *, timeout: float | None = None) -> Any:
@@ -251,11 +246,11 @@ class DurableHandle(Handle):
 
     async def cancel(self) -> None:
         async def do(call: Call) -> Outcome:
-            since = self._parent._around.tools.clock.now()
-            await self._parent._around.commands.cancel_child(self._id)
+            since = self._parent.around.tools.clock.now()
+            await self._parent.around.commands.cancel_child(self._id)
             return Outcome(since)
 
-        await self._parent._command(StepKind.CANCEL, "cancel", _digest((self._id,), {}), do)
+        await self._parent.command(StepKind.CANCEL, "cancel", _digest((self._id,), {}), do)
 
 
 def _unavailable(what: str) -> Callable[..., NoReturn]:
@@ -269,7 +264,7 @@ class StepContext(Context):
     """What a step is given for the context: events, its key, HTTP and the log; nothing durable."""
 
     def __init__(self, run: Run, around: Surroundings, seq: int) -> None:
-        self._run, self._around, self._seq = run, around, seq
+        self._run, self.around, self._seq = run, around, seq
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -301,7 +296,7 @@ class StepContext(Context):
 
     @property
     def http(self) -> httpx.AsyncClient:
-        return self._around.outbound.client(self.idempotency_key)
+        return self.around.outbound.client(self.idempotency_key)
 
     @property
     def logger(self) -> Logger:
@@ -352,9 +347,7 @@ def _silent(*_: Any, **__: Any) -> None:
 
 def _event(definition: Definition, key: str, value: Any) -> JsonText:
     """The text of an event's value; raises AuthoringError or InvalidRequest in the author's line."""
-    _check(names.check_key, key)
-    if key.startswith(names.RESERVED_KEY_PREFIX):
-        raise AuthoringError(f"The event key {key!r} begins with $: those are the service's own.")
+    checks.event_key(key)
     return definition.events.get(key, _ANYTHING).encode(value)
 
 
@@ -364,18 +357,3 @@ def _output(outcome: Outcome) -> JsonText:
 
 def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return int.from_bytes(digest(args, kwargs), "big", signed=True)
-
-
-def _check(rule: Callable[[str], None], text: str) -> None:
-    try:
-        rule(text)
-    except (ValueError, TypeError) as error:
-        raise AuthoringError(f"{text!r}: {error}.") from None
-
-
-def _seconds(value: float | None, name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LONGEST:
-        raise AuthoringError(f"{name}={value!r}: seconds, from 0 to ten years.")
-    return float(value)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from app import telemetry
-from app.authoring.codecs import Codec
+from app import telemetry, values
 from app.authoring.steps import StepSpec
 from app.engine import failures, tasks
 from app.engine.clock import Clock
@@ -134,8 +133,9 @@ class Step(_Task):
         return self._spec.output.encode(await self._limited(self._attempt(call)))
 
     async def _limited(self, attempt: Awaitable[Any]) -> Any:
+        limit = asyncio.timeout(self._spec.timeout)
         try:
-            async with asyncio.timeout(self._spec.timeout) as limit:
+            async with limit:
                 return await attempt
         except TimeoutError:
             if limit.expired():
@@ -187,12 +187,17 @@ class _Timed(_Task):
 
     @property
     def since(self) -> datetime:
-        assert self._started_at is not None
-        return self._started_at
+        return self._started_at or self._tools.clock.now()
 
     def left(self) -> float | None:
         """Seconds until the deadline, none left: 0; None: there is none."""
         return None if self._deadline is None else max(0.0, self._tools.clock.until(self._deadline))
+
+    async def deadline(self) -> None:
+        """Returns when it has passed; never when there is none."""
+        # In pieces, for the clock is set by the database each beat and an alarm is not.
+        while (left := self.left()) is None or left > 0:  # noqa: ASYNC110 - time is what it waits for
+            await asyncio.sleep(60.0 if left is None else min(left, 60.0))
 
     def failed(self, error: Exception) -> Outcome:
         return Outcome(self.since, error=failures.describe(error), cause=error)
@@ -209,9 +214,7 @@ class Sleep(_Timed):
         return Waiting("sleep", deadline=self._deadline)
 
     async def work(self, run: Run, call: Call) -> Outcome:
-        while (left := self.left()) is not None and left > 0:
-            # In pieces, for the clock is set by the database each beat and an alarm is not.
-            await asyncio.sleep(min(left, 60.0))
+        await self.deadline()
         return Outcome(self.since)
 
 
@@ -238,8 +241,7 @@ class Receive(_Timed):
         super().cancel()
 
     async def work(self, run: Run, call: Call) -> Outcome | None:
-        while (left := self.left()) is None or left > 0:
-            await asyncio.sleep(60.0 if left is None else min(left, 60.0))
+        await self.deadline()
         self._mailbox.leave(call.seq)
         return self.failed(TimedOut(f"No message on {self._topic!r} had come when the time was up."))
 
@@ -294,8 +296,8 @@ class ResultOf(_Other):
         if workflow.status is Status.SUCCEEDED:
             return Outcome(self.since, workflow.output or NULL)
         if workflow.status.terminal:
-            error = None if workflow.error is None else Codec[Any](Any).decode(workflow.error)
-            return self.failed(ChildFailed(workflow.id, workflow.status, error))
+            reason = None if workflow.error is None else values.decode(workflow.error)
+            return self.failed(ChildFailed(workflow.id, workflow.status, reason))
         return None
 
 
@@ -367,6 +369,7 @@ class Transaction(Step):
     async def _commit(self, run: Run, call: Call) -> Success:
         started_at = self._tools.clock.now()
         step: steps.Recorded | None = None
+        output = NULL
         async with AsyncExitStack() as until_settled:
             try:
                 async with self._tools.database.transaction(translate=False) as connection:
@@ -384,7 +387,6 @@ class Transaction(Step):
                     raise
                 if step is None or not await self._was_committed(run, step):
                     raise _NotNow from error
-            assert step is not None
             run.settle(call, Outcome(started_at, output, committed_at=step.completed_at))
         return None
 

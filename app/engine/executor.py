@@ -18,7 +18,7 @@ from app.engine.points import point
 from app.engine.replay import History
 from app.engine.run import Run
 from app.engine.service import Service
-from app.errors import DatabaseUnavailable, WorkflowNotFound
+from app.errors import DatabaseUnavailable, WorkflowNotFound, WorkflowNotRegistered
 from app.model import ExecutorId, WorkflowId
 from app.store import db, steps, workflows
 from app.store.workflows import Owned
@@ -134,7 +134,9 @@ class Executor(Service):
         await point("executor.after_read")
         for owned in cold:
             definition = self._registry.get(owned.name, owned.version)
-            assert definition is not None, "only what is registered is taken"
+            if definition is None:
+                # Only what is registered is taken, so this is a registry that lost something meanwhile.
+                raise WorkflowNotRegistered(f"{owned.name} {owned.version} is not registered any more.")
             if owned.barren > definition.max_recoveries:
                 tasks.spawn(self._dead(owned), name=f"dead {owned.id}")
             else:
@@ -250,8 +252,9 @@ class Executor(Service):
     async def drain(self, grace: float) -> None:
         """Begin nothing more; let running steps end and be recorded, for so many seconds at most."""
         self.draining = True
-        deadline = asyncio.get_running_loop().time() + grace
-        while any(run.busy for run in self._runs.values()) and asyncio.get_running_loop().time() < deadline:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        while loop.time() < deadline and any(run.busy for run in self._runs.values()):  # noqa: ASYNC110 - many of them
             await asyncio.sleep(0.02)
 
     async def release(self) -> None:

@@ -33,13 +33,15 @@ _PLAIN: dict[str, type[errors.MilepostError]] = {
 
 def describe(error: BaseException, *, step: str | None = None) -> JsonText:
     """What a record keeps of an exception."""
+    details: Any = None
     error = _sole(error)
     if isinstance(error, errors.StepFailed):
         return _text(error.type, error.message, error.step, error.details)
     if isinstance(error, errors.ChildFailed):
         details = {"workflow_id": error.workflow_id, "status": error.status, "error": error.error}
         return _text("ChildFailed", error.detail, step, details)
-    details = error.details if isinstance(error, errors.Fatal) else None
+    if isinstance(error, errors.Fatal):
+        details = error.details
     if isinstance(error, errors.Invalid):
         details = [{"pointer": fault.pointer or "", "message": fault.message} for fault in error.faults]
     message = error.detail if isinstance(error, errors.MilepostError) else _message(error)
@@ -49,7 +51,7 @@ def describe(error: BaseException, *, step: str | None = None) -> JsonText:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # the author's own __str__
+    except Exception as broken:
         return f"(its message can't be had: {type(broken).__name__})"
 
 
@@ -77,11 +79,13 @@ def _string(text: str | None) -> str:
 def revive(kind: StepKind, name: str, error: JsonText, attempts: int) -> Exception:
     """The exception that a durable call raises for the error in its record."""
     record = json.loads(error)
-    type, message, details = record["type"], record["message"], record["details"]
+    name_of, message, details = record["type"], record["message"], record["details"]
     if kind in (StepKind.STEP, StepKind.TRANSACTION):
-        return errors.StepFailed(record["step"] or name, type, message, details, attempts)
-    if type == "ChildFailed":
+        return errors.StepFailed(record["step"] or name, name_of, message, details, attempts)
+    if name_of == "ChildFailed":
         return errors.ChildFailed(details["workflow_id"], details["status"], details["error"])
-    if type in ("InvalidInput", "InvalidRequest", "ValueTooLarge"):
+    if name_of in ("InvalidInput", "InvalidRequest", "ValueTooLarge"):
         return errors.InvalidInput(*(errors.Fault(fault["message"], fault["pointer"]) for fault in details or ()))
-    return _PLAIN[type](message) if type in _PLAIN else errors.StepFailed(name, type, message, details, attempts)
+    return (
+        _PLAIN[name_of](message) if name_of in _PLAIN else errors.StepFailed(name, name_of, message, details, attempts)
+    )

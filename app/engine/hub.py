@@ -40,7 +40,8 @@ class Watch:
         if timeout is not None and timeout <= 0:
             return False
         loop = asyncio.get_running_loop()
-        self._future = future = loop.create_future()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._future = future
         timer = None if timeout is None else loop.call_later(timeout, _expire, future)
         try:
             return await future

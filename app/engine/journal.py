@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -47,15 +47,17 @@ class Lane(StrEnum):
 
 @dataclass(slots=True)
 class Entry:
-    """What one workflow has recorded since its last entry; lists of JSON objects as text."""
+    """What one workflow has recorded since its last entry. Rows are JSON objects as text."""
 
     serial: int
     steps: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
-    received: list[str] = field(default_factory=list)
+    received: list[tuple[int, int]] = field(default_factory=list)
+    """(position, seq) of messages and the calls that consumed them."""
     callbacks: list[str] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
-    waited: list[str] = field(default_factory=list)
+    waits: dict[int, str] = field(default_factory=dict)
+    """By seq: how long which call waits. The same seq is never in `waited` too: one statement can't do both."""
+    waited: set[int] = field(default_factory=set)
     starts: list[Birth] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     fin: str | None = None
@@ -119,7 +121,9 @@ class Journal:
     ) -> None:
         """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
         ended), `watched` of ids whose commit somebody on any process may wait for."""
-        self._lanes = {lane: _Queue(self, db.Line(database, f"journal {lane}"), lane) for lane in Lane}
+        self._lanes = {
+            lane: _Queue(self, db.Line(database, f"journal {lane}", settings=db.PLANNED_ONCE), lane) for lane in Lane
+        }
         self._buffer = buffer
         self._births = 0
         self._published, self._watched = published, watched
@@ -350,29 +354,42 @@ def _refuse(item: Item, error: BaseException) -> None:
 
 
 def _batch(items: Sequence[Item]) -> journal.Batch:
-    entries: list[str] = []
-    births: list[str] = []
-    lists: dict[str, list[str]] = {name: [] for name in _LISTS}
-    for item in sorted(items, key=_id):
-        if isinstance(item, Birth):
-            births.append(item.row)
-            continue
-        writer, entry = item
-        entries.append(_head(writer, entry))
-        births.extend(birth.row for birth in entry.starts)
-        for name, rows in lists.items():
-            rows.extend(getattr(entry, name))
-    return journal.Batch(_array(entries), _array(births), **{name: _array(rows) for name, rows in lists.items()})
+    items = sorted(items, key=_id)
+    pairs = [item for item in items if not isinstance(item, Birth)]
+    births = [item.row for item in items if isinstance(item, Birth)]
+    births += [birth.row for _, entry in pairs for birth in entry.starts]
+    entries = [entry for _, entry in pairs]
+    rare = any(entry.received or entry.callbacks or entry.waits or entry.waited for entry in entries)
+    return journal.Batch(
+        ids=[writer.id for writer, _ in pairs],
+        entries=_array(_head(writer, entry) for writer, entry in pairs),
+        starts=_array(births) if births else None,
+        steps=_array(row for entry in entries for row in entry.steps),
+        events=_array(row for entry in entries for row in entry.events),
+        rarities=_rarities(pairs) if rare else None,
+    )
 
 
-_LISTS = ("steps", "events", "received", "callbacks", "waits", "waited")
+def _rarities(pairs: Sequence[tuple[Writer, Entry]]) -> journal.Rarities:
+    return journal.Rarities(
+        received=_array(
+            f'{{"id":"{writer.id}","position":{position},"seq":{seq}}}'
+            for writer, entry in pairs
+            for position, seq in entry.received
+        ),
+        callbacks=_array(row for _, entry in pairs for row in entry.callbacks),
+        waits=_array(row for _, entry in pairs for row in entry.waits.values()),
+        waited=_array(f'{{"id":"{writer.id}","seq":{seq}}}' for writer, entry in pairs for seq in entry.waited),
+        positions=sorted({position for _, entry in pairs for position, _ in entry.received}),
+        seqs=sorted({seq for _, entry in pairs for seq in entry.waited}),
+    )
 
 
 def _id(item: Item) -> str:
     return item.id if isinstance(item, Birth) else item[0].id
 
 
-def _array(rows: Sequence[str]) -> str:
+def _array(rows: Iterable[str]) -> str:
     return f"[{','.join(rows)}]"
 
 

@@ -19,7 +19,7 @@ PATIENCE = 0.9
 
 class Lookup:
     def __init__(self, database: db.Database) -> None:
-        self._line = db.Line(database, "lookup")
+        self._line = db.Line(database, "lookup", settings=db.PLANNED_ONCE)
         self._glances = Batch("glances", self._glance_all, LIMIT)
         self._rows = Batch("rows", self._get_all, LIMIT)
         self._unread = Batch("unread", self._unread_all, LIMIT)

@@ -15,13 +15,14 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast
 
 from app import telemetry
 from app.errors import AuthoringError
 
 log = telemetry.logger(__name__)
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -33,6 +34,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._wanted = wanted
         self._clock = clock
         self._turning = False
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """The workflow's tasks that have not ended."""
 
     @property
     def idle(self) -> bool:
@@ -40,6 +43,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def turn(self, limit: int) -> None:
         """Run up to `limit` callbacks. Must be called from a plain callback, not from within a task."""
+        # What asyncio offers to those who write event loops; it has no public names for it.
         outer = events._get_running_loop()
         events._set_running_loop(self)
         self._turning = True
@@ -54,7 +58,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._turning = False
             events._set_running_loop(outer)
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         if not self._turning:
@@ -72,7 +78,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[T]:
-        return asyncio.Task(coro, loop=self, name=name, context=context, **options)
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context, **options)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     def time(self) -> float:
         return self._clock()
@@ -93,19 +102,39 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def get_task_factory(self) -> None:
         return None
 
-    def call_later(self, *_: Any, **__: Any) -> NoReturn:
-        raise AuthoringError(
-            "A workflow's code can't use timers of asyncio (sleep, timeout, wait_for): they would start anew after"
-            " a crash. Use ctx.sleep(…), the timeout= of durable calls, or a step."
-        )
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> NoReturn:
+        raise AuthoringError(_NO_TIMERS)
 
-    call_at = call_later
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> NoReturn:
+        raise AuthoringError(_NO_TIMERS)
 
-    def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> NoReturn:
         raise AuthoringError("A workflow's code can't be called from other threads: use a step, or send it a message.")
 
-    def run_in_executor(self, *_: Any, **__: Any) -> NoReturn:
+    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> NoReturn:
         raise AuthoringError("A workflow's code can't use threads: a plain `def` step runs in one.")
+
+
+_NO_TIMERS = (
+    "A workflow's code can't use timers of asyncio (sleep, timeout, wait_for): they would start anew after a crash."
+    " Use ctx.sleep(…), the timeout= of durable calls, or a step."
+)
+
+
+def make(wanted: Callable[[], None], clock: Callable[[], float]) -> WorkflowLoop:
+    """A loop. (To a type checker the class is abstract: it has no sockets and no subprocesses, on purpose.)"""
+    loop: WorkflowLoop = cast("Any", WorkflowLoop)(wanted, clock)
+    return loop
 
 
 def _run(handle: asyncio.Handle) -> None:

@@ -49,7 +49,7 @@ class Mail:
         self, database: db.Database, *, executor: Callable[[], ExecutorId], arrived: Callable[[WorkflowId, bool], None]
     ) -> None:
         """`arrived` is told of each target after the commit, and whether it was parked until then."""
-        self._line = db.Line(database, "mail")
+        self._line = db.Line(database, "mail", settings=db.PLANNED_ONCE)
         self._executor, self._arrived = executor, arrived
         self._batch: Batch[Letter, Sent | MilepostError | Aborted] = Batch("mail", self._send, LIMIT)
 

@@ -27,10 +27,9 @@ from typing import Any, Protocol
 
 from app import telemetry, values
 from app.authoring import Definition
-from app.engine import failures, tasks
+from app.engine import failures, loop, tasks
 from app.engine.clock import Clock
 from app.engine.journal import Birth, Entry, Journal, Lane
-from app.engine.loop import WorkflowLoop
 from app.engine.replay import History
 from app.errors import Aborted, AuthoringError, MilepostError, NonDeterministicWorkflow, Suspended, Unwound
 from app.model import JsonText, Status, StepKind, WorkflowId
@@ -165,7 +164,7 @@ class Run:
         self.definition, self.input = definition, owned.input
         self.lane = Lane.FAST
         self.history = history
-        self.loop = WorkflowLoop(self._schedule, asyncio.get_running_loop().time)
+        self.loop = loop.make(self._schedule, asyncio.get_running_loop().time)
         self.random = random.Random(f"{owned.id} {owned.start_token}")  # noqa: S311 - the same in replay
         self.mail: dict[str, Mail] = {}
         """What has been found of its messages, by topic."""
@@ -534,7 +533,7 @@ class Run:
             row += f',"child_id":"{outcome.child_id}"'
         entry.add(entry.steps, row + "}")
         if outcome.received is not None:
-            entry.add(entry.received, f'{{"id":"{self.id}","position":{outcome.received},"seq":{call.seq}}}')
+            entry.received.append((outcome.received, call.seq))
         if call.written:
             self._forget_wait(call)
         self._weigh(entry)
@@ -569,19 +568,19 @@ class Run:
         self._forget_all_waits(entry)
 
     def _ending(self) -> tuple[Status, JsonText | None, JsonText | None]:
-        assert self._root is not None
+        root = self._root
         error: BaseException | None = self._failure
-        if error is None:
-            error = asyncio.CancelledError() if self._root.cancelled() else self._root.exception()
-        elif not self._root.done():
+        if root is None or error is not None:
             self._leave(Aborted("The workflow has failed."))
-        if error is None:
+        elif root.cancelled():
+            error = asyncio.CancelledError("The workflow's code cancelled itself.")
+        elif (error := root.exception()) is None:
             try:
-                return Status.SUCCEEDED, self.definition.output.encode(self._root.result()), None
+                return Status.SUCCEEDED, self.definition.output.encode(root.result()), None
             except Exception as refused:
                 error = AuthoringError(f"What the workflow returned can't be its output: {refused}")
         log.info("workflow failed", workflow_id=self.id, name=self.definition.name, type=type(error).__name__)
-        return Status.FAILED, None, failures.describe(error)
+        return Status.FAILED, None, failures.describe(error or self._failure or MilepostError())
 
     # ---- waiting
 
@@ -677,14 +676,13 @@ class Run:
             if waiting.error is not None:
                 row += f',"error":{waiting.error}'
             entry = self.entry()
-            entry.add(entry.waits, row + "}")
+            entry.waits[seq] = row + "}"
+            entry.waited.discard(seq)
 
     def _forget_wait(self, call: Call) -> None:
         entry = self.entry()
-        prefix = f'{{"id":"{self.id}","seq":{call.seq},'
-        # A wait that was written down since the last commit need not be: both in one statement would collide.
-        entry.waits = [row for row in entry.waits if not row.startswith(prefix)]
-        entry.add(entry.waited, f'{{"id":"{self.id}","seq":{call.seq}}}')
+        entry.waits.pop(call.seq, None)
+        entry.waited.add(call.seq)
         call.written = False
 
     def _forget_all_waits(self, entry: Entry) -> None:
@@ -720,7 +718,7 @@ class Run:
             if not call.future.done():
                 call.future.set_exception(type(reason)(*reason.args))
         self.loop.turn(UNWIND_TURNS)
-        for task in asyncio.all_tasks(self.loop):
+        for task in list(self.loop.tasks):
             task.cancel()
         self.loop.turn(UNWIND_TURNS)
         if root is not None and not root.done():

@@ -41,14 +41,16 @@ SESSION = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
 }
-# A plan made while the tables are empty must still be right when they hold millions of rows.
-BY_INDEX = {
+# For what runs thousands of times a second: planned once, and by index, for a plan that was made while the tables
+# were empty must still be right when they hold millions of rows.
+PLANNED_ONCE = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
-    "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
 }
+# For what runs now and then: planned each time, for the tables as they are.
+PLANNED_EACH_TIME = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
 
 
 FAILURES: tuple[type[Exception], ...] = (psycopg.Error, OSError, TimeoutError, UnicodeError)
@@ -137,11 +139,11 @@ class Database:
             connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
         )
 
-    async def connect(self, duty: str, *, settings: Mapping[str, str] = BY_INDEX) -> Connection:
+    async def connect(self, duty: str, *, settings: Mapping[str, str] = PLANNED_EACH_TIME) -> Connection:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
         async with asyncio.timeout(5):
             return await psycopg.AsyncConnection.connect(
-                **self._conninfo,
+                **cast("Any", self._conninfo),
                 autocommit=True,
                 row_factory=cast("Any", namedtuple_row),
                 application_name=f"milepost {duty}",
@@ -195,10 +197,15 @@ class Line:
     """One dedicated connection that is opened when needed and again after it was lost."""
 
     def __init__(
-        self, database: Database, duty: str, *, opened: Callable[[Connection], Awaitable[None]] | None = None
+        self,
+        database: Database,
+        duty: str,
+        *,
+        settings: Mapping[str, str] = PLANNED_EACH_TIME,
+        opened: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         """`opened` is called with each new connection before its first statement."""
-        self._database, self._duty, self._opened = database, duty, opened
+        self._database, self._duty, self._settings, self._opened = database, duty, settings, opened
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
 
@@ -226,7 +233,7 @@ class Line:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            connection = await self._database.connect(self._duty)
+            connection = await self._database.connect(self._duty, settings=self._settings)
             if self._opened is not None:
                 await self._opened(connection)
             self._connection = connection

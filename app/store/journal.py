@@ -1,36 +1,40 @@
-"""The statement behind the journal, in its variants."""
+"""The statement behind the journal, put together from the blocks that a batch needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from app.model import ExecutorId
 from app.store import db, statements
 
-_FLUSH = statements.load("journal")["flush"]
+_BLOCKS = statements.load("journal")
 
 
-def _variant(*, skip: bool, again: bool) -> str:
-    return _FLUSH.replace("{skip}", "skip locked" if skip else "").replace(
-        "{again}", "on conflict do nothing" if again else ""
-    )
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one flush, as JSON arrays in text; `ids` are those of the entries."""
 
-
-_VARIANTS = {(skip, again): _variant(skip=skip, again=again) for skip in (True, False) for again in (True, False)}
-
-
-class Batch(NamedTuple):
-    """The rows of one flush, each list as JSON text, ready to be sent."""
-
+    ids: list[str]
     entries: str
-    starts: str
+    starts: str | None
     steps: str
     events: str
+    rarities: Rarities | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rarities:
+    """What most batches have none of. `positions` and `seqs` are those that `received` and `waited` name."""
+
     received: str
     callbacks: str
     waits: str
     waited: str
+    positions: list[int]
+    seqs: list[int]
 
 
 async def flush(line: db.Line, executor: ExecutorId, batch: Batch, *, skip: bool, again: bool) -> Sequence[Any]:
@@ -38,4 +42,41 @@ async def flush(line: db.Line, executor: ExecutorId, batch: Batch, *, skip: bool
 
     Returns a row for each entry found (id, mine, watched, moved) and for each start that is this one's (started).
     """
-    return await line.rows(_VARIANTS[skip, again], {"executor": executor, **batch._asdict()})
+    statement = _statement(bool(batch.ids), batch.starts is not None, batch.rarities is not None, skip, again)
+    params: dict[str, Any] = {
+        "executor": executor,
+        "ids": batch.ids,
+        "entries": batch.entries,
+        "starts": batch.starts,
+        "steps": batch.steps,
+        "events": batch.events,
+    }
+    if (rarities := batch.rarities) is not None:
+        params |= {
+            "received": rarities.received,
+            "callbacks": rarities.callbacks,
+            "waits": rarities.waits,
+            "waited": rarities.waited,
+            "positions": rarities.positions,
+            "seqs": rarities.seqs,
+        }
+    return await line.rows(statement, params)
+
+
+@cache
+def _statement(entries: bool, starts: bool, rarities: bool, skip: bool, again: bool) -> str:
+    names = ["entries"] * entries + ["starts"] * starts
+    if entries:
+        names += ["records"] + ["rarities"] * rarities + ["moves"]
+    answers = [_BLOCKS["answer"]] * entries + [_BLOCKS["births"]] * starts
+    text = "with " + ", ".join(_code(name) for name in names) + "\n" + "\nunion all\n".join(answers)
+    return (
+        text.replace("{skip}", "skip locked" if skip else "")
+        .replace("{again}", "on conflict do nothing" if again else "")
+        .replace("{fence}", _code("fence") if entries else "false")
+    )
+
+
+def _code(name: str) -> str:
+    """A block without the comment above it, which may have braces in it."""
+    return "\n".join(line for line in _BLOCKS[name].splitlines() if not line.startswith("--"))

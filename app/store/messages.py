@@ -83,7 +83,7 @@ async def send(connection: db.Connection, drafts: Sequence[Draft]) -> list[Messa
         f'"payload_hash":"{d.payload_hash.hex()}","idempotency_key":{json.dumps(d.idempotency_key)}}}'
         for n, d in enumerate(drafts)
     )
-    rows = await db.rows(connection, _SQL["send"], {"messages": f"[{listed}]"})
+    rows = await db.rows(connection, _SQL["send"], {"messages": f"[{listed}]", "ids": [d.target for d in drafts]})
     written = {row.id: row for row in rows}
     return [
         Message(

@@ -12,6 +12,7 @@ select m.workflow_id, m.idempotency_key, m.position, m.id::text, m.topic, m.payl
        m.event_position, m.sent_at, m.received_at
 from unnest(%(ids)s::text[], %(keys)s::text[]) as k (id, key)
 join messages m on m.workflow_id = k.id collate "C" and m.idempotency_key = k.key collate "C"
+where m.workflow_id = any (%(ids)s::text[]) and m.idempotency_key = any (%(keys)s::text[])
 
 -- name: send
 -- Append messages to their locked targets: `inbox` numbers them, and a parked target is queued.
@@ -27,7 +28,7 @@ with draft as materialized (
         wake_at = case when w.status = 'WAITING' then now() else w.wake_at end,
         updated_at = case when w.status = 'WAITING' then now() else w.updated_at end
     from (select target, count(*)::int as sent from draft group by target) c
-    where w.id = c.target collate "C"
+    where w.id = any (%(ids)s::text[]) and w.id = c.target collate "C"
     returning w.id, w.inbox - c.sent as before, w.status
 )
 insert into messages (
@@ -45,7 +46,7 @@ returning workflow_id, position, id::text, event_position, sent_at
 -- The next unread messages of topics, and how many messages their workflows have had.
 select r.n, w.inbox, m.position, m.payload::text
 from unnest(%(ids)s::text[], %(topics)s::text[], %(after)s::int[]) with ordinality as r (id, topic, after, n)
-join workflows w on w.id = r.id collate "C"
+join workflows w on w.id = r.id collate "C" and w.id = any (%(ids)s::text[])
 left join lateral (
     select position, payload
     from messages

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     TIMESTAMP,
     Column,
+    ColumnElement,
     Integer,
     LargeBinary,
     MetaData,
@@ -278,7 +279,7 @@ async def listing(
 def _window(only: Filter, after: Cursor | None) -> Select[Any]:
     """The rows that a page looks at: a stretch of the index, before any filter but those on its columns."""
     position = tuple_(_C.created_at, _C.id)
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if after is not None:
         mark = tuple_(literal(after[0], _C.created_at.type), literal(after[1], _C.id.type))
         conditions.append(position > mark if only.ascending else position < mark)
@@ -301,7 +302,7 @@ def _page(only: Filter, after: Cursor | None, limit: int, include: frozenset[str
         "forked_from": only.forked_from,
         "schedule": only.schedule,
     }
-    conditions = [c[name].in_(values) for name, values in chosen.items() if values]
+    conditions: list[ColumnElement[bool]] = [c[name].in_(values) for name, values in chosen.items() if values]
     if only.id_prefix:
         conditions.append(c.id.startswith(only.id_prefix, autoescape=True))
     if only.tags:

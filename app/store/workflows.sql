@@ -1,13 +1,12 @@
 -- name: get
--- Whole rows of workflows, in the order asked for; one that does not exist leaves no row.
+-- Whole rows of workflows, numbered as they were asked for; one that does not exist leaves no row.
 select w.id, left(w.start_token::text, 8) as run, w.name, w.version, w.status, w.input::text, w.output::text,
        w.error::text, w.tags::text, w.queue, w.priority, w.partition, w.deduplication_id, w.parent_id, w.forked_from,
        w.schedule, w.attempts, w.created_at, w.started_at, w.updated_at, w.completed_at, w.deadline,
        case when w.status = 'QUEUED' and w.wake_at <= now() then null else w.wake_at end as wake_at,
        w.input_hash, r.n
 from unnest(%(ids)s::text[]) with ordinality as r (id, n)
-join workflows w on w.id = r.id collate "C"
-order by r.n
+join workflows w on w.id = r.id collate "C" and w.id = any (%(ids)s::text[])
 
 -- name: glance
 -- Where workflows stand and the newest set of one key of each: what a waiting read looks at.
@@ -15,7 +14,7 @@ select r.n, w.status, left(w.start_token::text, 8) as run, w.error::text,
        (select position from events where workflow_id = w.id order by position desc limit 1) as last,
        e.position, e.value::text, e.set_at
 from unnest(%(ids)s::text[], %(keys)s::text[]) with ordinality as r (id, key, n)
-join workflows w on w.id = r.id collate "C"
+join workflows w on w.id = r.id collate "C" and w.id = any (%(ids)s::text[])
 left join lateral (
     select position, value, set_at
     from events
