@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from enum import StrEnum
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -189,7 +189,7 @@ def _options(settings: Mapping[str, str]) -> str:
 async def rows(connection: Connection, statement: str, params: Params) -> Sequence[Any]:
     """Run one of our own statements and fetch what it returns, as named tuples."""
     cursor = connection.cursor(row_factory=namedtuple_row)
-    await cursor.execute(cast("LiteralString", statement), params, prepare=connection.autocommit)
+    await cursor.execute(statement.encode(), params, prepare=connection.autocommit)
     return await cursor.fetchall() if cursor.description else []
 
 
