@@ -12,8 +12,7 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --uni
 .PHONY: help run test check fix bench openapi migration lock clean
 
 help: ## Show what can be made
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; \
-		do printf 'make %-10s %s\n' "$$name" "$$text"; done
+	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8000, with a database of its own (settings: MILEPOST_…)
 	@exec $(PY) -m app serve
