@@ -110,14 +110,14 @@ def test_a_term_signal_answers_what_waits_and_ends_with_0(own: Service):
                 answer += data
     assert answer.startswith(b"HTTP/1.1 202 ")
     assert b"connection: close" in answer.lower()
-    assert own.wait() == 0
+    assert own.wait() == 0, own.log
 
 
 def test_a_running_step_gets_time_to_end_before_the_service_does(own: Service):
     start(own, "slow", "step", 2)
     with own.client() as client:
         assert client.get("/workflows/step/events/begun").status_code == 200
-    assert own.terminate() == 0
+    assert own.terminate() == 0, own.log
     own.start()
     with own.client() as client:
         steps = client.get("/workflows/step/steps").json()["steps"]
