@@ -18,6 +18,11 @@ class Clock:
     def set(self, now: datetime) -> None:
         self._base, self._at = now.astimezone(UTC), time.monotonic()
 
+    def catch_up(self, now: datetime) -> None:
+        """The database told its time in passing: this clock is not behind it."""
+        if now > self.now():
+            self.set(now)
+
     def now(self) -> datetime:
         return self._base + timedelta(seconds=time.monotonic() - self._at)
 

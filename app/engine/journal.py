@@ -17,6 +17,7 @@ One that it refuses is divided by workflow, until the guilty one stands alone an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from app import telemetry
+from app.engine.clock import Clock
 from app.engine.points import point
 from app.errors import Aborted, Draining, Overloaded
 from app.model import ExecutorId, JsonText, WorkflowId
@@ -115,6 +117,7 @@ class Journal:
         self,
         database: db.Database,
         *,
+        clock: Clock,
         buffer: int,
         published: Callable[[WorkflowId, Sequence[str], bool], None],
         watched: Callable[[Sequence[WorkflowId]], None],
@@ -124,10 +127,11 @@ class Journal:
         self._lanes = {
             lane: _Queue(self, db.Line(database, f"journal {lane}", settings=db.PLANNED_ONCE), lane) for lane in Lane
         }
-        self._buffer = buffer
+        self._clock, self._buffer = clock, buffer
         self._births = 0
         self._published, self._watched = published, watched
         self.executor = ExecutorId("")
+        self.loop = asyncio.get_running_loop()
         self.in_flight: set[str] = set()
         """Ids of starts whose commit has not been answered."""
 
@@ -180,6 +184,8 @@ class Journal:
 
     def settle(self, items: Sequence[Item], rows: Sequence[Any], lane: Lane) -> None:
         """Tell everybody what became of a flush."""
+        if rows:
+            self._clock.catch_up(rows[0].at)
         own = {row.id: row for row in rows if not row.started}
         born = {row.id: row for row in rows if row.started}
         watched: list[WorkflowId] = []
@@ -237,7 +243,10 @@ class _Queue:
         self._waiting.append(item)
         if self.idle.is_set():
             self.idle.clear()
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"journal {self._lane}")
+            # A workflow's code may stand behind this, on a loop of its own and in a context of its own.
+            self._task = self._owner.loop.create_task(
+                self._run(), name=f"journal {self._lane}", context=contextvars.Context()
+            )
 
     async def stop(self) -> None:
         if self._task is not None:
