@@ -73,7 +73,9 @@ class Runtime:
         self._outbound = Outbound()
         self.hub = Hub(limits.waiting)
         self._lookup = Lookup(database)
-        self._journal = Journal(database, buffer=limits.start_buffer, published=self._published, watched=self._watched)
+        self._journal = Journal(
+            database, clock=self._clock, buffer=limits.start_buffer, published=self._published, watched=self._watched
+        )
         self._executor = Executor(
             database,
             registry,
