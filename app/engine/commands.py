@@ -321,7 +321,7 @@ class Commands:
             self._hub.publish(workflow.id, ended=True)
         watched = [workflow.id for workflow in ended if workflow.watched]
         if watched:
-            tasks.spawn(self._executor.wake_watchers(watched), name="wake watchers")
+            tasks.spawn(self._executor.wake_watchers(watched, {}), name="wake watchers")
         if cleanups:
             self._executor.poke()
 

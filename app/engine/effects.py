@@ -17,7 +17,7 @@ from app import telemetry, values
 from app.authoring.steps import StepSpec
 from app.engine import failures, tasks
 from app.engine.clock import Clock
-from app.engine.hub import ANY, Hub
+from app.engine.hub import END, Hub
 from app.engine.lookup import Lookup
 from app.engine.mailbox import Found, Mailbox
 from app.engine.points import point
@@ -262,7 +262,7 @@ class _Other(_Timed):
         raise NotImplementedError
 
     async def work(self, run: Run, call: Call) -> Outcome:
-        with self._tools.hub.watch(self.target, self.key or ANY) as watch:
+        with self._tools.hub.watch(self.target, self.key or END) as watch:
             while True:
                 pause: float | None = None
                 try:

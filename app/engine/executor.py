@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -218,10 +218,10 @@ class Executor(Service):
             if await workflows.wake(self._line, ids):
                 self.poke()
 
-    async def wake_watchers(self, targets: Sequence[str]) -> None:
-        """Something happened to these workflows: whoever is parked until then goes on."""
+    async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
+        """These workflows have ended, those have set events: whoever is parked until then goes on."""
         async with db.available():
-            waiting = await workflows.watchers(self._line, targets)
+            waiting = await workflows.watchers(self._line, ended, published)
         if waiting:
             await self.wake(waiting)
 

@@ -17,6 +17,8 @@ ANY = ""
 """Watches whatever happens to a workflow. No event key is empty."""
 INBOX = "\0inbox"
 """Watches a workflow's messages. No event key has a control character."""
+END = "\0end"
+"""Watches for a workflow's end alone."""
 
 SLICES = 30
 """A belt round the hints between processes: each beat, one in so many waiters reads again."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -71,6 +71,11 @@ class Entry:
     rows: int = 1
     size: int = 0
 
+    @property
+    def ends(self) -> bool:
+        """Whether the workflow has ended with it."""
+        return self.fin is not None and self.fin != "WAITING"
+
     def add(self, rows: list[str], row: str) -> None:
         rows.append(row)
         self.rows += 1
@@ -120,10 +125,10 @@ class Journal:
         clock: Clock,
         buffer: int,
         published: Callable[[WorkflowId, Sequence[str], bool], None],
-        watched: Callable[[Sequence[WorkflowId]], None],
+        watched: Callable[[Sequence[WorkflowId], Mapping[str, Sequence[str]]], None],
     ) -> None:
         """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
-        ended), `watched` of ids whose commit somebody on any process may wait for."""
+        ended), `watched` of those that somebody on any process may wait for: which have ended, which keys were set."""
         self._lanes = {
             lane: _Queue(self, db.Line(database, f"journal {lane}", settings=db.PLANNED_ONCE), lane) for lane in Lane
         }
@@ -188,7 +193,7 @@ class Journal:
             self._clock.catch_up(rows[0].at)
         own = {row.id: row for row in rows if not row.started}
         born = {row.id: row for row in rows if row.started}
-        watched: list[WorkflowId] = []
+        watched: list[tuple[WorkflowId, Entry]] = []
         for item in items:
             if isinstance(item, Birth):
                 _resolve(item, born.get(item.id))
@@ -202,16 +207,17 @@ class Journal:
                 _lose(entry)
                 writer.fenced()
             else:
-                ended = entry.fin is not None and entry.fin != "WAITING"
-                if entry.keys or ended:
-                    self._published(writer.id, entry.keys, ended)
+                if entry.keys or entry.ends:
+                    self._published(writer.id, entry.keys, entry.ends)
                     if row.watched:
-                        watched.append(writer.id)
+                        watched.append((writer.id, entry))
                 for birth in entry.starts:
                     _resolve(birth, born.get(birth.id))
                 writer.committed(entry, moved=row.moved)
         if watched:
-            self._watched(watched)
+            self._watched(
+                [id for id, entry in watched if entry.ends], {id: entry.keys for id, entry in watched if entry.keys}
+            )
 
 
 def _resolve(birth: Birth, row: Any) -> None:

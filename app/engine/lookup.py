@@ -20,6 +20,8 @@ PATIENCE = 0.9
 class Lookup:
     def __init__(self, database: db.Database) -> None:
         self._line = db.Line(database, "lookup", settings=db.PLANNED_ONCE)
+        # Marking a workflow waits for its row, which reads must not.
+        self._marks = db.Line(database, "watch", settings=db.PLANNED_ONCE)
         self._glances = Batch("glances", self._glance_all, LIMIT)
         self._rows = Batch("rows", self._get_all, LIMIT)
         self._unread = Batch("unread", self._unread_all, LIMIT)
@@ -65,6 +67,7 @@ class Lookup:
 
     async def close(self) -> None:
         await self._line.close()
+        await self._marks.close()
 
     async def _glance_all(
         self, wanted: Sequence[tuple[WorkflowId, Sequence[str]]]
@@ -80,5 +83,5 @@ class Lookup:
         return await messages.unread(self._line, wanted)
 
     async def _watch_all(self, ids: Sequence[str]) -> Sequence[Status | None]:
-        found = await workflows.watch(self._line, ids)
+        found = await workflows.watch(self._marks, ids)
         return [found.get(id) for id in ids]

@@ -99,11 +99,11 @@ class Recovery(Service):
         taken_over = 0
         while not self._stopping and (room := min(self._executor.room, CLAIM)) > 0:
             await point("recovery.before_take_over")
-            taken = await workflows.take_over(self._line, self._pulse.id, self._executor.definitions, room)
+            taken, seen = await workflows.take_over(self._line, self._pulse.id, self._executor.definitions, room)
             await point("recovery.after_take_over")
             await self._executor.take(taken)
-            taken_over += len(taken)
-            if len(taken) < room:
+            taken_over += seen
+            if seen < room:
                 await executors.forget(self._line)
                 break
         if taken_over:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -205,8 +205,8 @@ class Runtime:
     def _published(self, id: WorkflowId, keys: Sequence[str], ended: bool) -> None:
         self.hub.publish(id, keys, ended=ended)
 
-    def _watched(self, ids: Sequence[WorkflowId]) -> None:
-        tasks.spawn(self._executor.wake_watchers(ids), name="wake watchers")
+    def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
+        tasks.spawn(self._executor.wake_watchers(ended, published), name="wake watchers")
 
     async def _beaten(self, beat: Beat) -> None:
         self.hub.wake_slice()

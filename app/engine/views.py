@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from app.engine.hub import ANY, Hub, Watch
+from app.engine.hub import ANY, END, Hub, Watch
 from app.engine.lookup import Lookup
 from app.errors import DatabaseUnavailable
 from app.model import Event, JsonText, Message, Status, Step, Workflow, WorkflowId
@@ -69,7 +69,7 @@ class Views:
     async def result(self, id: WorkflowId, timeout: float) -> Workflow:
         """The workflow when it has ended, or as it stands when `timeout` seconds are over."""
         return await self._until(
-            id, ANY, timeout, lambda: self._lookup.workflow(id), lambda workflow: workflow.status.terminal
+            id, END, timeout, lambda: self._lookup.workflow(id), lambda workflow: workflow.status.terminal
         )
 
     async def event(self, id: WorkflowId, key: str, *, after: int, timeout: float) -> Reading:

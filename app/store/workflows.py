@@ -145,9 +145,11 @@ async def claim(line: db.Line, executor: ExecutorId, definitions: Sequence[tuple
 
 async def take_over(
     line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int
-) -> list[Owned]:
-    """Own up to `limit` workflows that dead executors left running."""
-    return _owned(await line.rows(_SQL["take_over"], _who(executor, definitions, limit)))
+) -> tuple[list[Owned], int]:
+    """Own up to `limit` workflows that dead executors left running; and how many were looked at in all, for
+    some are only queued."""
+    found = await line.rows(_SQL["take_over"], _who(executor, definitions, limit))
+    return _owned([row[:-1] for row in found if row.status == Status.RUNNING]), len(found)
 
 
 def _who(executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int) -> dict[str, Any]:
@@ -174,8 +176,11 @@ async def wake(line: db.Line, ids: Sequence[str]) -> list[str]:
     return [row.id for row in await line.rows(_SQL["wake"], {"ids": list(ids)})]
 
 
-async def watchers(line: db.Line, targets: Sequence[str]) -> list[str]:
-    return [row.workflow_id for row in await line.rows(_SQL["watchers"], {"ids": list(targets)})]
+async def watchers(line: db.Line, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> list[str]:
+    """Who waits for the end of one of these, or for an event that was set: keys by workflow."""
+    keys = sorted({key for keys in published.values() for key in keys})
+    params = {"ended": list(ended), "ids": list(published), "keys": keys}
+    return [row.workflow_id for row in await line.rows(_SQL["watchers"], params)]
 
 
 async def watch(line: db.Line, targets: Sequence[str]) -> dict[str, Status]:

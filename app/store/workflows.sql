@@ -54,7 +54,7 @@ returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w
           w.started_at, w.traceparent
 
 -- name: take_over
--- Make running ones of lost executors this executor's own. What they recorded is read in the next statement:
+-- Make running ones of lost executors this executor's own (or queue them for later). What they recorded is read in the next statement:
 -- this one's snapshot may be older than the last commit of the old owner.
 with lost as materialized (
     select w.id
@@ -73,12 +73,15 @@ update workflows w
 set executor_id = %(executor)s,
     generation = w.generation + 1,
     attempts = w.attempts + 1,
-    barren = w.barren + 1
+    barren = w.barren + 1,
+    -- Whoever was there each time that a process was lost is suspected, and kept apart for a growing while.
+    status = case when w.barren >= 2 then 'QUEUED' else 'RUNNING' end,
+    wake_at = case when w.barren >= 2 then now() + least(2 ^ (w.barren - 2), 60) * interval '1 second' end
 from lost
 where w.id = lost.id
   and w.status = 'RUNNING'
 returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
-          w.started_at, w.traceparent
+          w.started_at, w.traceparent, w.status
 
 -- name: adopt
 -- Take over from oneself: rows that say running and mine, of which this process knows nothing.
@@ -128,10 +131,11 @@ where w.id = parked.id and w.status = 'WAITING'
 returning w.id
 
 -- name: watchers
--- Which workflows are parked until something happens to one of these.
+-- Which workflows wait for the end of one of these, or for an event that was set.
 select distinct workflow_id
 from waits
-where target = any (%(ids)s::text[])
+where target = any (%(ended)s::text[])
+   or (target = any (%(ids)s::text[]) and key = any (%(keys)s::text[]))
 
 -- name: watch
 -- Have the next commit of each of these tell that it is waited for; says which of them there are.
