@@ -100,6 +100,9 @@ class Executor(Service):
             clock=self._clock,
             linger=self._linger,
         )
+        if (older := self._runs.get(owned.id)) is not None:
+            # Claimed again before this process heard that its own park was committed.
+            older.abort()
         self._runs[owned.id] = run
         context = self._context(run)
 
@@ -165,7 +168,7 @@ class Executor(Service):
             del self._parked[run.id]
 
     def parked(self, run: Run) -> None:
-        self._runs.pop(run.id, None)
+        del self._runs[run.id]
         self._parked[run.id] = run
         if len(self._parked) > self._cache:
             _, oldest = self._parked.popitem(last=False)

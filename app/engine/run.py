@@ -31,7 +31,15 @@ from app.engine import failures, loop, tasks
 from app.engine.clock import Clock
 from app.engine.journal import Birth, Entry, Journal, Lane
 from app.engine.replay import History
-from app.errors import Aborted, AuthoringError, MilepostError, NonDeterministicWorkflow, Suspended, Unwound
+from app.errors import (
+    Aborted,
+    AuthoringError,
+    DatabaseUnavailable,
+    MilepostError,
+    NonDeterministicWorkflow,
+    Suspended,
+    Unwound,
+)
 from app.model import JsonText, Status, StepKind, WorkflowId
 from app.store.steps import Recorded
 from app.store.workflows import Owned
@@ -621,12 +629,16 @@ class Run:
     async def _watch_then_park(self, targets: Sequence[WorkflowId]) -> None:
         try:
             await self._owner.watch(self, targets)
-        except MilepostError:
+            marked = True
+        except DatabaseUnavailable:
+            marked = False
+        if self._phase is not Phase.PARKING:
+            return
+        if marked and not self._outcomes:
+            self._park()
+        else:
             self._phase = Phase.LIVE
             self._schedule()
-            return
-        if self._phase is Phase.PARKING:
-            self._park()
 
     def _waits(self) -> dict[int, Waiting]:
         return {seq: call.effect.waiting for seq, call in self._calls.items() if call.begun and call.effect.waiting}

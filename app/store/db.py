@@ -35,6 +35,8 @@ KEEPALIVE = {
     "keepalives_count": "3",
     "tcp_user_timeout": "3000",
 }
+ACQUIRE = 0.9
+"""Seconds that a caller waits for a connection of the pool."""
 SESSION = {
     "timezone": "UTC",
     "statement_timeout": "10s",
@@ -133,7 +135,7 @@ class Database:
             sa_url.set(drivername="postgresql+psycopg"),
             pool_size=pool,
             max_overflow=pool,
-            pool_timeout=0.9,
+            pool_timeout=ACQUIRE,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
@@ -171,7 +173,9 @@ class Database:
     @asynccontextmanager
     async def _begun(self) -> AsyncGenerator[PoolConnection]:
         try:
-            async with self._engine.begin() as pooled:
+            async with asyncio.timeout(ACQUIRE):
+                pooled = await self._engine.connect()
+            async with pooled, pooled.begin():
                 yield pooled
         except DBAPIError as error:
             raise (error.orig or error) from error
