@@ -5,8 +5,8 @@ given back from its records instead of being done again. So between durable call
 the same way each time: it asks the context for the time, for random numbers and for ids, and
 does whatever reaches outside (requests, files, other databases) in steps.
 
-Inside a step the context may be used for `set_event`, `workflow_id`, `idempotency_key`, `http`
-and `logger`; every other call raises AuthoringError there. Durable calls of one workflow may run
+A step that takes the context as an argument may use it for `set_event`, `workflow_id`,
+`idempotency_key`, `http` and `logger`; every other call raises AuthoringError there. Durable calls of one workflow may run
 side by side (`asyncio.gather`, `asyncio.TaskGroup`), but only in tasks that the workflow started.
 
 Every durable call may raise a BaseException that takes the function off the stack: the workflow
@@ -160,7 +160,7 @@ class Context(abc.ABC):
         """Start a child workflow, once, by its function or by its name (then the newest version).
 
         `id` names it; one is made unless given. Cancelling this workflow cancels its children,
-        but they go on when it ends by itself. Raises InvalidInput when the child does not take
+        but they go on when it ends by itself. Raises AuthoringError when the child does not take
         this input, WorkflowNotRegistered for an unknown name, WorkflowIdConflict when the id is
         taken by a workflow that this one did not start.
         """

@@ -19,15 +19,14 @@ from weakref import WeakKeyDictionary
 from app.authoring import codecs, hints
 from app.authoring.codecs import Codec
 from app.authoring.digests import digest
-from app.errors import AuthoringError, Fatal, Invalid, StepFailed, Unwound
+from app.errors import AuthoringError, Fatal, Invalid, Unwound
 
-__all__ = ["Retry", "StepSpec", "digest", "failure", "root", "spec", "step"]
+__all__ = ["Retry", "StepSpec", "digest", "root", "spec", "step"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = "__milepost_step__"
 _FINAL = (Fatal, AuthoringError, Invalid, Unwound)
-_LONGEST_MESSAGE = 2_000
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,6 @@ def root(function: Callable[..., Any]) -> Callable[..., Any]:
             function = function.__func__
         else:
             return function
-
-
-def failure(name: str, error: BaseException, attempts: int) -> StepFailed:
-    """What a workflow gets to see of a step's last error, the same live and from the record."""
-    details = error.details if isinstance(error, Fatal) else None
-    return StepFailed(name, type(error).__name__, str(error)[:_LONGEST_MESSAGE], details, attempts)
 
 
 def _made(function: Callable[..., Any]) -> StepSpec:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app import AuthoringError, Context, Fatal, Registry, Retry, StepFailed, TimedOut, step, workflow
+from app import AuthoringError, Context, Fatal, Registry, Retry, TimedOut, step, workflow
 from app.authoring import steps
 from app.errors import Aborted
 
@@ -154,20 +154,6 @@ def test_errors_that_would_only_come_again_are_not_retried():
     retry = Retry(attempts=3, on=(BaseException,))
 
     assert not any(retry.retries(error, 1) for error in (Fatal("no"), AuthoringError("bad result"), Aborted()))
-
-
-def test_a_failure_tells_the_steps_own_error():
-    failure = steps.failure("charge", Fatal("card stolen", details={"code": 4}), 2)
-
-    assert isinstance(failure, StepFailed)
-    assert (failure.step, failure.type, failure.message, failure.details, failure.attempts) == (
-        "charge",
-        "Fatal",
-        "card stolen",
-        {"code": 4},
-        2,
-    )
-    assert steps.failure("charge", ValueError("x" * 3_000), 1).message == "x" * 2_000
 
 
 def test_a_cancelled_step_is_not_one_that_failed():

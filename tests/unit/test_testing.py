@@ -230,6 +230,24 @@ async def test_other_durable_calls_inside_a_step_are_refused():
     assert error.type == "AuthoringError"
 
 
+async def test_the_workflows_own_context_is_of_no_use_in_a_step():
+    async def nested(ctx: Context) -> None:
+        await ctx.step(lambda: ctx.set_event("a", 1))
+
+    error = (await run(nested)).error
+
+    assert isinstance(error, StepFailed)
+    assert "pass the context to it" in error.message
+
+
+async def test_a_wait_that_is_not_durable_is_told():
+    async def nap(ctx: Context) -> None:
+        await asyncio.sleep(10)
+
+    with pytest.raises(AuthoringError, match="not a durable call"):
+        await run(nap)
+
+
 async def test_messages_are_received_in_order_by_topic():
     async def listen(ctx: Context) -> list[Any]:
         return [await ctx.receive("a"), await ctx.receive("b"), await ctx.receive("a", timeout=1)]
@@ -366,7 +384,7 @@ async def test_a_childs_input_is_judged_at_its_start():
     async def parent(ctx: Context) -> None:
         await ctx.start(child, {"quantity": 2})
 
-    assert isinstance((await run(parent)).error, InvalidInput)
+    assert isinstance((await run(parent)).error, AuthoringError)
 
 
 async def create_and_pay(ctx: Context, order: Order) -> None: ...
@@ -437,7 +455,7 @@ async def test_a_workflow_that_outlives_its_timeout_is_timed_out():
     async def slow(ctx: Context) -> None:
         try:
             await ctx.receive("never")
-        except Exception:  # noqa: BLE001
+        except Exception:
             seen.append("swallowed")
 
     outcome = await testing.run(defined(slow, timeout=60))

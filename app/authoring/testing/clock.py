@@ -72,9 +72,11 @@ class Clock:
             await self._quiet(task)
             if task.done():
                 return
-            if self._running or not self._waits:
+            if self._running:
                 self._stirred.clear()
                 await self._stirred.wait()
+            elif not self._waits:
+                raise AuthoringError("The workflow waits for something that is not a durable call.")
             elif not self._advance():
                 raise AuthoringError(f"The workflow would wait for ever: {', '.join(self._waits.values())}.")
 

@@ -7,7 +7,6 @@ import inspect
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,15 @@ from app.authoring.definitions import Definition
 from app.authoring.steps import StepSpec
 from app.authoring.testing.children import Child
 from app.authoring.testing.clock import Clock
+from app.authoring.testing.inside import Inside
 from app.authoring.testing.log import Log
 from app.authoring.testing.outcome import Later, Outcome, Script, SentMessage, StartedChild, StepRun
 from app.errors import (
     Aborted,
     AuthoringError,
     EventNeverSet,
+    Fatal,
+    StepFailed,
     TimedOut,
     WorkflowNotFound,
 )
@@ -37,17 +39,8 @@ if TYPE_CHECKING:
 _JSON: Codec[Any] = codecs.of(Any)
 
 
-@dataclass(frozen=True)
-class _Scope:
-    """The step inside which code runs, also in its thread."""
-
-    context: Rehearsal
-    seq: int
-    in_loop: bool
-    in_transaction: bool
-
-
-_scope: ContextVar[_Scope | None] = ContextVar("step", default=None)
+# Whose step runs, also in its thread: the workflow's own context can't be used there.
+_step_of: ContextVar[Rehearsal | None] = ContextVar("step_of", default=None)
 
 
 class _Done:
@@ -72,7 +65,6 @@ class Rehearsal(Context):
         self._inbox: defaultdict[str, deque[Any]] = defaultdict(deque)
         self._receivers: defaultdict[str, deque[asyncio.Future[Any]]] = defaultdict(deque)
         self._readers: defaultdict[str, list[asyncio.Future[Any]]] = defaultdict(list)
-        self._client: httpx.AsyncClient | None = None
         self.expired = False
         for topic, payloads in script.messages.items():
             for payload in payloads:
@@ -88,24 +80,11 @@ class Rehearsal(Context):
 
     @property
     def idempotency_key(self) -> str:
-        scope = self._scope()
-        if scope is None:
-            raise AuthoringError("ctx.idempotency_key is known inside a step only: hand the context to the step.")
-        return f"{self._id}:{scope.seq}"
+        raise AuthoringError("ctx.idempotency_key belongs to a step: pass the context to it as an argument.")
 
     @property
     def http(self) -> httpx.AsyncClient:
-        import httpx
-
-        scope = self._scope()
-        if scope is None or not scope.in_loop or scope.in_transaction:
-            raise AuthoringError("ctx.http is for async steps: hand the context to the step and use it there.")
-        if self._script.http is None:
-            raise AuthoringError("The workflow makes a request: give testing.run an `http` that answers it.")
-        if self._client is None:
-            hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._sign]}
-            self._client = httpx.AsyncClient(transport=httpx.MockTransport(self._script.http), event_hooks=hooks)
-        return self._client
+        raise AuthoringError("ctx.http belongs to a step: pass the context to it as an argument, and use it there.")
 
     def now(self) -> datetime:
         return self._script.start + timedelta(seconds=self._clock.elapsed)
@@ -132,16 +111,8 @@ class Rehearsal(Context):
         return await self._run(self.begin(), function, args, kwargs, in_transaction=True)
 
     def set_event(self, key: str, value: Any) -> Awaitable[None]:
-        scope = self._scope()
-        if scope is None:
-            self._check()
-        elif scope.in_transaction:
-            raise AuthoringError("Inside a transaction the context makes no durable calls.")
-        checks.event_key(key)
-        current = values.decode(self._definition.events.get(key, _JSON).encode(value))
-        self._outcome.events.append((key, current))
-        self._loop.call_soon_threadsafe(self._tell, key)
-        return _Done()
+        self._check()
+        return self.publish(key, value)
 
     async def get_event(self, workflow_id: str, key: str, *, timeout: float | None = None) -> Any:
         self.begin()
@@ -198,10 +169,13 @@ class Rehearsal(Context):
     ) -> Handle:
         self.begin()
         child_id = str(self.uuid()) if id is None else checks.workflow_id(id)
-        text = _JSON.encode(input)
-        name, output = str(workflow), _JSON
-        if not isinstance(workflow, str):
+        name, output, text = str(workflow), _JSON, _JSON.encode(None)
+        if isinstance(workflow, str):
+            text = _JSON.encode(input)
+        else:
             definition = definitions.of(workflow)
+            if definition.input is not None or input is not None:
+                text = (definition.input or _JSON).encode(input)
             definition.arguments(text)
             name, output = definition.name, definition.output
         child = StartedChild(child_id, name, values.decode(text))
@@ -221,10 +195,23 @@ class Rehearsal(Context):
             task.cancel()
         # Gathered, so that no error of a branch that nobody awaits any more is complained about later.
         await asyncio.gather(*self._tasks, main, return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
 
     # Steps.
+
+    def publish(self, key: str, value: Any) -> Awaitable[None]:
+        checks.event_key(key)
+        current = values.decode(self._definition.events.get(key, _JSON).encode(value))
+        self._outcome.events.append((key, current))
+        self._loop.call_soon_threadsafe(self._tell, key)
+        return _Done()
+
+    def client(self, idempotency_key: str) -> httpx.AsyncClient:
+        import httpx
+
+        if self._script.http is None:
+            raise AuthoringError("The workflow makes a request: give testing.run an `http` that answers it.")
+        headers = {"Idempotency-Key": idempotency_key}
+        return httpx.AsyncClient(transport=httpx.MockTransport(self._script.http), headers=headers)
 
     async def _run(
         self,
@@ -236,13 +223,16 @@ class Rehearsal(Context):
         in_transaction: bool = False,
     ) -> Any:
         spec = steps.spec(function)
-        scope = _Scope(self, seq, spec.is_async, in_transaction)
-        called = (self._script.connection, *args) if in_transaction else args
+        inside = Inside(self, seq, in_loop=spec.is_async, in_transaction=in_transaction)
+        given = [inside if argument is self else argument for argument in args]
+        if in_transaction:
+            given.insert(0, self._script.connection)
+        named = {name: inside if argument is self else argument for name, argument in kwargs.items()}
         attempt = 1
         while True:
             try:
                 with self._clock.standing():
-                    output = spec.output.round_trip(await self._try(spec, scope, function, called, kwargs))[1]
+                    output = spec.output.round_trip(await self._try(spec, function, given, named))[1]
             except Exception as error:
                 if spec.retry.retries(error, attempt):
                     pause = self._clock.timer(spec.retry.wait(attempt, self._random.random))
@@ -250,17 +240,16 @@ class Rehearsal(Context):
                     attempt += 1
                     continue
                 self._outcome.steps.append(StepRun(spec.name, args, kwargs, None, error, attempt))
-                raise steps.failure(spec.name, error, attempt) from error
+                details = error.details if isinstance(error, Fatal) else None
+                raise StepFailed(spec.name, type(error).__name__, str(error), details, attempt) from error
             self._outcome.steps.append(StepRun(spec.name, args, kwargs, output, None, attempt))
             if self.expired:
                 raise Aborted
             return output
 
-    async def _try(
-        self, spec: StepSpec, scope: _Scope, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def _try(self, spec: StepSpec, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         limit = asyncio.timeout(spec.timeout)
-        token = _scope.set(scope)
+        token = _step_of.set(self)
         try:
             async with limit:
                 root = steps.root(function)
@@ -274,13 +263,9 @@ class Rehearsal(Context):
                 raise TimedOut(f"{spec.name} took longer than {spec.timeout} s.") from None
             raise
         finally:
-            _scope.reset(token)
+            _step_of.reset(token)
 
     # The rest.
-
-    def _scope(self) -> _Scope | None:
-        scope = _scope.get()
-        return scope if scope is not None and scope.context is self else None
 
     def begin(self) -> int:
         """Number a durable call."""
@@ -289,8 +274,8 @@ class Rehearsal(Context):
         return self._seq
 
     def _check(self) -> None:
-        if self._scope() is not None:
-            raise AuthoringError("Inside a step the context makes no durable calls but set_event.")
+        if _step_of.get() is self:
+            raise AuthoringError("Durable calls can't be made in a step; to set events there, pass the context to it.")
         if self.expired:
             raise Aborted
         task = asyncio.current_task()
@@ -340,11 +325,8 @@ class Rehearsal(Context):
             if not future.done():
                 future.set_exception(Aborted())
 
-    async def _sign(self, request: httpx.Request) -> None:
-        request.headers.setdefault("Idempotency-Key", self.idempotency_key)
 
-
-async def _stand_in(stand_in: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _stand_in(stand_in: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if isinstance(stand_in, BaseException):
         raise stand_in
     result = stand_in(*args, **kwargs) if callable(stand_in) else stand_in
