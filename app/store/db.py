@@ -175,8 +175,11 @@ class Database:
         try:
             async with asyncio.timeout(ACQUIRE):
                 pooled = await self._engine.connect()
-            async with pooled, pooled.begin():
-                yield pooled
+            try:
+                async with pooled.begin():
+                    yield pooled
+            finally:
+                await asyncio.shield(pooled.close())
         except DBAPIError as error:
             raise (error.orig or error) from error
         except PoolTimeout as error:
