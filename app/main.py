@@ -33,6 +33,7 @@ from app.store.embedded import EmbeddedPostgres
 
 EXAMPLES = "app.workflows"
 DATABASE_PATIENCE = 30.0
+KEEPING = 1.0
 # File descriptors for all but waiting requests: database, listeners, outgoing HTTP, log, some clients.
 RESERVED_FILES = 256
 
@@ -46,15 +47,15 @@ class StartError(MilepostError):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     register(settings)
-    with bound_socket(settings) as listener, database(settings) as url:
+    with bound_socket(settings) as listener, database(settings) as (url, embedded):
         _migrate_patiently(url)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, url, listener))
+            runner.run(_serve(settings, url, listener, embedded))
 
 
 def migrate(settings: Settings) -> str:
     """Bring the schema up, and return its revision."""
-    with database(settings) as url:
+    with database(settings) as (url, _):
         return _migrate_patiently(url)
 
 
@@ -73,15 +74,15 @@ def openapi() -> str:
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """The URL of the database, which is kept running meanwhile where it is our own."""
+def database(settings: Settings) -> Iterator[tuple[str, EmbeddedPostgres | None]]:
+    """The URL of the database; and the database itself where it is our own, running meanwhile."""
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        yield settings.database_url.get_secret_value(), None
     else:
         with EmbeddedPostgres(settings.data_dir / "postgres") as embedded:
             if embedded.attached:
                 log.warning("the database is another process's, and goes when that does")
-            yield embedded.url()
+            yield embedded.url(), embedded
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def bound_socket(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
+async def _serve(settings: Settings, url: str, listener: socket.socket, embedded: EmbeddedPostgres | None) -> None:
     own_url = _address(settings, listener)
     public_url = settings.public_url or (own_url if settings.loopback else None)
     storage = Database(url)
@@ -125,12 +126,26 @@ async def _serve(settings: Settings, url: str, listener: socket.socket) -> None:
         public_url=public_url,
         cors_origins=settings.cors_origins,
     )
+    keeper = asyncio.create_task(_keep(embedded), name="keeper") if embedded else None
     try:
         async with available():
             await runtime.start()
         await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
     finally:
         await runtime.stop()
+        if keeper:
+            keeper.cancel()
+
+
+async def _keep(embedded: EmbeddedPostgres) -> None:
+    """Nobody else would start a database of our own again."""
+    while True:
+        await asyncio.sleep(KEEPING)
+        try:
+            if embedded.revive():
+                log.warning("the embedded PostgreSQL had ended and was started again")
+        except (MilepostError, OSError) as error:
+            log.critical("the embedded PostgreSQL has ended and can't be started again", reason=str(error))
 
 
 async def _examples(storage: Database, public_url: str | None) -> list[BaseRoute]:

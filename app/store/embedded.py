@@ -104,11 +104,25 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
+    def revive(self) -> bool:
+        """Start the server again if it has died, or was left by the process that owned it.
+
+        To be called now and then, from the main thread; it does not wait. True if it started one.
+        """
+        if self._server and self._server.poll() is None:
+            return False
+        if self._owned is None:
+            self._owned = _try_lock(self.folder / "service.lock")
+        server_lock = self._try_server_lock() if self._owned else None
+        if server_lock:
+            self._launch(server_lock)
+        return server_lock is not None
+
     def _wait_until_it_answers(self, deadline: float) -> None:
         while True:
             if self._owned is None and (lock := _try_lock(self.folder / "service.lock")):
                 self._owned = lock
-                self._launch(deadline)
+                self._launch(self._await_server_lock(deadline))
             if self._answers():
                 return
             if self._server and self._server.poll() is not None:
@@ -117,9 +131,24 @@ class EmbeddedPostgres:
                 raise EmbeddedError(f"The embedded PostgreSQL does not answer. {self._last_words()}")
             time.sleep(0.02)
 
-    def _launch(self, deadline: float) -> None:
-        binaries, prefix = programs.find(), programs.without_root()
-        with self._outlive_the_last_server(deadline) as server_lock, self._log.open("ab") as log:
+    def _await_server_lock(self, deadline: float) -> IO[bytes]:
+        while not (lock := self._try_server_lock()):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"An earlier PostgreSQL server in {self.folder} does not stop; end it by hand.")
+            time.sleep(0.02)
+        return lock
+
+    def _try_server_lock(self) -> IO[bytes] | None:
+        """The lock, if no server lives; one that does has lost its owner, and is told to stop."""
+        if lock := _try_lock(self.folder / "server.lock"):
+            return lock
+        with suppress(OSError, ValueError, IndexError):
+            os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
+        return None
+
+    def _launch(self, server_lock: IO[bytes]) -> None:
+        with server_lock, self._log.open("ab") as log:
+            binaries, prefix = programs.find(), programs.without_root()
             if not (self._data / "PG_VERSION").exists():
                 self._create(binaries, prefix)
             self._check_version(binaries)
@@ -154,20 +183,6 @@ class EmbeddedPostgres:
         if not self._fsync:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         return settings
-
-    def _outlive_the_last_server(self, deadline: float) -> IO[bytes]:
-        """Wait until the server of a killed owner is gone, having told it to stop."""
-        told = False
-        while not (lock := _try_lock(self.folder / "server.lock")):
-            if not told:
-                with suppress(OSError, ValueError, IndexError):
-                    pid = int((self._data / "postmaster.pid").read_text().split()[0])
-                    os.kill(pid, signal.SIGINT)
-                    told = True
-            if time.monotonic() > deadline:
-                raise EmbeddedError(f"An earlier PostgreSQL server in {self.folder} does not stop; end it by hand.")
-            time.sleep(0.01)
-        return lock
 
     def _create(self, binaries: Path, prefix: list[str]) -> None:
         """Make a new cluster beside its place and move it there whole."""

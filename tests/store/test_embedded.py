@@ -70,6 +70,10 @@ def ask(postgres: EmbeddedPostgres, statement: str) -> object:
         return row[0] if row else None
 
 
+def owns(postgres: EmbeddedPostgres) -> bool:
+    return not postgres.attached
+
+
 def test_it_is_durable_private_and_reached_through_a_socket_only(postgres: EmbeddedPostgres):
     assert ask(postgres, "show fsync") == "on"
     assert ask(postgres, "show synchronous_commit") == "on"
@@ -109,7 +113,7 @@ def test_a_killed_owner_is_succeeded_at_once_and_nothing_is_lost(folder: Path):
             connection.execute(f"create table survivor_{number} ()")
         owner.kill()
         with EmbeddedPostgres(folder) as successor:
-            assert not successor.attached
+            assert owns(successor)
             assert ask(successor, f"select to_regclass('survivor_{number}')::text") == f"survivor_{number}"
 
 
@@ -119,7 +123,7 @@ def test_a_process_that_waits_for_a_killed_owner_takes_over(folder: Path):
     assert (first.role, attached.role) == ("owner", "attached")
     first.kill()
     with EmbeddedPostgres(folder) as third:
-        assert not third.attached
+        assert owns(third)
         assert ask(third, "select 1") == 1
     attached.leave()
 
@@ -133,7 +137,7 @@ def test_a_server_that_its_owner_left_behind_is_stopped_and_started_anew(folder:
     server, first._server = first._server, None
     first.stop()
     with EmbeddedPostgres(folder) as second:
-        assert not second.attached
+        assert owns(second)
         assert ask(second, "select pg_postmaster_start_time()::text") != old
     assert server.wait(10) == 0
 
@@ -155,6 +159,30 @@ def test_a_killed_server_recovers_what_was_committed(folder: Path):
         eventually_sync(lambda: postgres._server and postgres._server.poll() is not None)
     with EmbeddedPostgres(folder) as postgres:
         assert ask(postgres, "select number from committed") == 7
+
+
+def test_a_killed_server_is_revived_in_place(postgres: EmbeddedPostgres):
+    assert not postgres.revive()
+    assert postgres._server
+    postgres._server.kill()
+    eventually_sync(postgres.revive)
+    postgres.start()
+    assert ask(postgres, "select 1") == 1
+    assert not postgres.revive()
+
+
+def test_an_attached_process_becomes_the_owner_when_the_first_one_leaves(folder: Path):
+    first = Owner(folder)
+    attached = EmbeddedPostgres(folder)
+    attached.start()
+    assert not owns(attached)
+    assert not attached.revive()
+    first.leave()
+    eventually_sync(attached.revive)
+    attached.start()
+    assert owns(attached)
+    assert ask(attached, "select 1") == 1
+    attached.stop()
 
 
 def test_an_unfinished_set_up_is_begun_again(tmp_path: Path):

@@ -96,6 +96,15 @@ def test_the_embedded_database_is_found_again_after_a_crash_and_after_a_stop(tmp
         assert client.get("/workflows/kept/result?timeout=20").json()["output"] == "Hello, Ada!"
 
 
+def test_the_embedded_database_may_be_killed_and_the_service_goes_on(tmp_path: Path):
+    with Service(tmp_path, {"DATA_DIR": tmp_path / "data"}) as service:
+        pid_file = tmp_path / "data" / "postgres" / "pgdata" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+        eventually_sync(lambda: "was started again" in service.log, message=lambda: service.log)
+        eventually_sync(service.ready, message=lambda: service.log)
+        assert service.terminate() == 0
+
+
 def test_a_term_signal_answers_what_waits_and_ends_with_0(own: Service):
     start(own, "greeting", "waits", "Ada")
     with socket.create_connection(("127.0.0.1", int(own.url.rpartition(":")[2]))) as poll:
