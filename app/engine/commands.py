@@ -17,7 +17,7 @@ from app import values
 from app.authoring import Definition, Registry
 from app.engine import tasks
 from app.engine.executor import Executor
-from app.engine.hub import INBOX, Hub
+from app.engine.hub import INBOX
 from app.engine.journal import Birth, Journal
 from app.engine.lookup import Lookup
 from app.engine.mail import Letter, Mail, Sent, Source
@@ -85,12 +85,13 @@ class Commands:
         *,
         journal: Journal,
         lookup: Lookup,
-        hub: Hub,
         executor: Executor,
         id: Callable[[], ExecutorId],
+        published: Callable[[WorkflowId, Sequence[str], bool], None],
     ) -> None:
+        """`id` is this executor's; `published` is told of what was committed: (workflow, keys, ended)."""
         self._database, self._registry = database, registry
-        self._journal, self._lookup, self._hub, self._executor = journal, lookup, hub, executor
+        self._journal, self._lookup, self._executor, self._published = journal, lookup, executor, published
         self._mail = Mail(database, executor=id, arrived=self._arrived)
         self._line = db.Line(database, "callbacks")
         self.draining = False
@@ -284,7 +285,7 @@ class Commands:
             raise CallbackUsed from None
 
     def _arrived(self, id: WorkflowId, parked: bool) -> None:
-        self._hub.publish(id, (INBOX,))
+        self._published(id, (INBOX,), False)
         if parked:
             self._executor.poke()
 
@@ -318,7 +319,7 @@ class Commands:
         """Tell everybody in this process that workflows were ended from outside, or deleted."""
         for workflow in ended:
             self._executor.drop(WorkflowId(workflow.id))
-            self._hub.publish(workflow.id, ended=True)
+            self._published(WorkflowId(workflow.id), (), True)
         watched = [workflow.id for workflow in ended if workflow.watched]
         if watched:
             tasks.spawn(self._executor.wake_watchers(watched, {}), name="wake watchers")

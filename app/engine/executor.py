@@ -157,6 +157,21 @@ class Executor(Service):
             run.abort()
         self._parked.clear()
 
+    def doubt(self, ids: Sequence[str]) -> None:
+        """Others did something to these: what runs here may have been ended."""
+        runs = [run for id in ids if (run := self._runs.get(WorkflowId(id))) is not None]
+        if runs:
+            tasks.spawn(self._verify(runs), name="verify")
+
+    async def _verify(self, runs: Sequence[Run]) -> None:
+        try:
+            mine = await self._lookup.owned([(run.id, run.generation) for run in runs], self.id)
+        except DatabaseUnavailable:
+            return  # whoever is not ours any more is told so by the journal, at the latest
+        for run in runs:
+            if run.id not in mine and run.live:
+                run.abort()
+
     # ---- what runs say
 
     def ended(self, run: Run) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from app.engine.batch import Batch
 from app.errors import WorkflowNotFound
-from app.model import Status, Workflow, WorkflowId
+from app.model import ExecutorId, Status, Workflow, WorkflowId
 from app.store import db, messages, steps, workflows
 
 LIMIT = 1_000
@@ -64,6 +64,11 @@ class Lookup:
         """Whether a step whose commit was not answered is there."""
         async with db.available():
             return await steps.recorded(self._line, id, step)
+
+    async def owned(self, pairs: Sequence[tuple[WorkflowId, int]], executor: ExecutorId) -> set[str]:
+        """Which of these (id, generation) an executor runs, by the table."""
+        async with db.available(), asyncio.timeout(PATIENCE):
+            return await workflows.owned(self._line, pairs, executor)
 
     async def close(self) -> None:
         await self._line.close()

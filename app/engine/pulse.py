@@ -32,22 +32,24 @@ class Pulse(Service):
         clock: Clock,
         version: str,
         interval: float,
+        hint: Callable[[], int],
         beaten: Callable[[Beat], Awaitable[None]],
         recovered: Callable[[], None],
         lost: Callable[[], Awaitable[None]],
     ) -> None:
-        """`beaten` is handed each beat, `recovered` called when the database is back after it was away, `lost`
-        when this executor was declared dead: it is somebody else from then on."""
+        """`hint` gives the number of the last hint that was sent. `beaten` is handed each beat, `recovered` called
+        when the database is back after it was away, `lost` when this executor was declared dead: it is
+        somebody else from then on."""
         super().__init__(interval)
         self._line = db.Line(database, "pulse", opened=self._register)
-        self._clock, self._version = clock, version
+        self._clock, self._version, self._hint = clock, version, hint
         self._beaten, self._recovered, self._lost = beaten, recovered, lost
         self._away = False
         self.id = _new_id()
         self.host = socket.gethostname()
 
     async def tick(self) -> None:
-        beat = await executors.beat(self._line, self.id)
+        beat = await executors.beat(self._line, self.id, self._hint())
         self._clock.set(beat.at)
         if not beat.alive:
             log.warning("this executor was declared dead, and goes on as another", executor=self.id)

@@ -207,8 +207,9 @@ class Run:
         self._root = self.loop.create_task(function(), name=f"workflow {self.id}")
 
     @property
-    def closed(self) -> bool:
-        return self._phase is Phase.CLOSED
+    def live(self) -> bool:
+        """It runs, and is neither being parked nor ended."""
+        return self._phase is Phase.LIVE
 
     @property
     def replaying(self) -> bool:

@@ -19,6 +19,7 @@ from app.engine.executor import Executor
 from app.engine.hub import Hub
 from app.engine.journal import Journal
 from app.engine.lookup import Lookup
+from app.engine.notifier import Listener, Notifier
 from app.engine.outbound import Outbound
 from app.engine.pulse import Pulse
 from app.engine.recovery import Recovery
@@ -93,9 +94,9 @@ class Runtime:
             registry,
             journal=self._journal,
             lookup=self._lookup,
-            hub=self.hub,
             executor=self._executor,
-            id=lambda: self._pulse.id,
+            id=self.executor_id,
+            published=self._published,
         )
         self.views = Views(database, lookup=self._lookup, hub=self.hub)
         self._pulse = Pulse(
@@ -103,10 +104,13 @@ class Runtime:
             clock=self._clock,
             version=version,
             interval=limits.beat,
+            hint=lambda: self._notifier.number,
             beaten=self._beaten,
             recovered=self._recovered,
             lost=self._lost,
         )
+        self._notifier = Notifier(database, executor=self.executor_id)
+        self._listener = Listener(database, executor=self.executor_id, heard=self._heard, missed=self.hub.wake_all)
         self._recovery = Recovery(
             database, executor=self._executor, pulse=self._pulse, time_to_live=limits.time_to_live
         )
@@ -152,7 +156,7 @@ class Runtime:
         await self._pulse.tick()
         if self._sole_host:
             await self._recovery.bury_absent()
-        for service in (self._executor, self._recovery, self._deadlines, self._pulse):
+        for service in (self._notifier, self._listener, self._executor, self._recovery, self._deadlines, self._pulse):
             await service.start()
 
     async def drain(self) -> None:
@@ -182,7 +186,8 @@ class Runtime:
             await self._pulse.leave()
         except DatabaseUnavailable:
             log.info("no goodbye could be said: the database is away")
-        await self._pulse.stop()
+        for last in (self._pulse, self._notifier, self._listener):
+            await last.stop()
         await self.commands.close()
         await self._lookup.close()
         await self._outbound.close()
@@ -204,12 +209,21 @@ class Runtime:
 
     def _published(self, id: WorkflowId, keys: Sequence[str], ended: bool) -> None:
         self.hub.publish(id, keys, ended=ended)
+        self._notifier.announce(id)
+
+    def _heard(self, ids: Sequence[str]) -> None:
+        """Others have committed something of these workflows."""
+        for id in ids:
+            self.hub.publish(id, ended=True)
+        self._executor.doubt(ids)
 
     def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
         tasks.spawn(self._executor.wake_watchers(ended, published), name="wake watchers")
 
     async def _beaten(self, beat: Beat) -> None:
         self.hub.wake_slice()
+        self._notifier.wanted = any(peer.alive for peer in beat.peers)
+        self._listener.compare(beat.peers)
         if beat.due_in is not None:
             self._executor.alarm(beat.due_in)
         if beat.overdue_in is not None:

@@ -16,10 +16,12 @@ _SQL = statements.load("executors")
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another executor. `heartbeat_at` is a Unix time of the database's clock, `silent_for` seconds since then."""
+    """Another executor. `hint` is the number of the last one that it sent; `heartbeat_at` is a Unix time of the
+    database's clock, `silent_for` seconds since then."""
 
     id: ExecutorId
     alive: bool
+    hint: int
     heartbeat_at: float
     silent_for: float
     locked: bool
@@ -47,8 +49,9 @@ async def register(
     await db.rows(connection, _SQL["hold"], {"lock_key": lock_key})
 
 
-async def beat(line: db.Line, executor: ExecutorId) -> Beat:
-    row: Any = (await line.rows(_SQL["beat"], {"executor": executor}))[0]
+async def beat(line: db.Line, executor: ExecutorId, hint: int) -> Beat:
+    """Give a sign of life, with the number of the last hint that was sent; and see what there is to know."""
+    row: Any = (await line.rows(_SQL["beat"], {"executor": executor, "hint": hint}))[0]
     running = frozenset((own["id"], own["generation"]) for own in json.loads(row.running))
     peers = tuple(Peer(**peer) for peer in json.loads(row.peers))
     return Beat(row.at, row.alive, row.uptime, row.due_in, row.overdue_in, running, peers)

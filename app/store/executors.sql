@@ -12,7 +12,7 @@ select pg_try_advisory_lock(%(lock_key)s)
 -- Once a second: this executor's heartbeat, and all that it must know of the others and of what is due.
 with me as (
     update executors
-    set heartbeat_at = now()
+    set heartbeat_at = now(), hint = %(hint)s
     where id = %(executor)s and alive
     returning id
 )
@@ -38,6 +38,7 @@ select now() as at,
            select coalesce(json_agg(json_build_object(
                       'id', e.id,
                       'alive', e.alive,
+                      'hint', e.hint,
                       'heartbeat_at', extract(epoch from e.heartbeat_at)::float8,
                       'silent_for', extract(epoch from now() - e.heartbeat_at)::float8,
                       'locked', exists (

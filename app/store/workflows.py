@@ -167,6 +167,12 @@ async def adopt(line: db.Line, executor: ExecutorId, orphans: Sequence[tuple[str
     return _owned(await line.rows(_SQL["adopt"], params))
 
 
+async def owned(line: db.Line, pairs: Sequence[tuple[str, int]], executor: ExecutorId) -> set[str]:
+    """Which of these (id, generation) an executor runs."""
+    params = {"executor": executor, "ids": [id for id, _ in pairs], "generations": [g for _, g in pairs]}
+    return {row.id for row in await line.rows(_SQL["owned"], params)}
+
+
 async def release(line: db.Line, executor: ExecutorId) -> list[str]:
     return [row.id for row in await line.rows(_SQL["release"], {"executor": executor})]
 

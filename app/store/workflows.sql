@@ -100,6 +100,13 @@ where w.id = orphan.id
 returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent
 
+-- name: owned
+-- Which of these an executor runs in these generations.
+select w.id
+from unnest(%(ids)s::text[], %(generations)s::int[]) as o (id, generation)
+join workflows w on w.id = o.id collate "C" and w.id = any (%(ids)s::text[])
+where w.generation = o.generation and w.executor_id = %(executor)s and w.status = 'RUNNING'
+
 -- name: release
 -- Hand everything that this executor runs to whoever has room.
 with own as materialized (
