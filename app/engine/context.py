@@ -105,7 +105,8 @@ class DurableContext(Context):
             raise AuthoringError(f"ctx.transaction takes an async function, and {how.name} is none.")
 
         def attempt(call: Call, connection: Any) -> Awaitable[Any]:
-            return self._attempt(how, self._inside(call), functools.partial(function, connection), args, kwargs)
+            inside = TransactionContext(self._run, self.around, call.seq)
+            return self._attempt(how, inside, functools.partial(function, connection), args, kwargs)
 
         effect = effects.Transaction(self.around.tools, self.around.executor, how, attempt)
         outcome = await self.call(StepKind.TRANSACTION, how.name, _digest(args, kwargs), effect)
@@ -277,11 +278,7 @@ class StepContext(Context):
 
     def set_event(self, key: str, value: Any) -> Awaitable[None]:
         text = _event(self._run.definition, key, value)
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            return self._from_thread(key, text)
-        if here is not self._loop:
+        if not self._on_loop():
             return self._from_thread(key, text)
         return self._run.publish_in_step(key, text, self._seq)
 
@@ -296,7 +293,18 @@ class StepContext(Context):
 
     @property
     def http(self) -> httpx.AsyncClient:
+        if not self._on_loop():
+            raise AuthoringError(
+                "ctx.http is for async steps; a plain `def` step may use httpx.Client, and send"
+                " ctx.idempotency_key as its Idempotency-Key."
+            )
         return self.around.outbound.client(self.idempotency_key)
+
+    def _on_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     @property
     def logger(self) -> Logger:
@@ -318,6 +326,17 @@ class StepContext(Context):
     transaction = _unavailable("transaction")
     now = _unavailable("now")
     uuid = _unavailable("uuid")
+
+
+class TransactionContext(StepContext):
+    """What a transaction is given: nothing that would outlive its rollback, or be waited for under its locks."""
+
+    def set_event(self, key: str, value: Any) -> Awaitable[None]:
+        raise AuthoringError("ctx.set_event can't be undone with a transaction: set the event after it.")
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        raise AuthoringError("A transaction holds locks, so it makes no requests: make them in a step before it.")
 
 
 class _GiveWay:

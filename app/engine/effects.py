@@ -130,7 +130,8 @@ class Step(_Task):
 
     async def _once(self, call: Call) -> Success:
         """One try: what is to be recorded, or None when it has settled the call itself."""
-        return self._spec.output.encode(await self._limited(self._attempt(call)))
+        # What is recorded is what can be read again, and what the workflow gets is what the record says.
+        return self._spec.output.round_trip(await self._limited(self._attempt(call)))[0]
 
     async def _limited(self, attempt: Awaitable[Any]) -> Any:
         limit = asyncio.timeout(self._spec.timeout)
@@ -374,7 +375,7 @@ class Transaction(Step):
             try:
                 async with self._tools.database.transaction(translate=False) as connection:
                     value = await self._limited(self._attempt(call, connection))
-                    output = self._spec.output.encode(value)
+                    output, _ = self._spec.output.round_trip(value)
                     await until_settled.enter_async_context(run.quiet())
                     step = run.number(call, output, started_at, self._tools.clock.now())
                     if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
