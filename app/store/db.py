@@ -136,7 +136,6 @@ class Database:
             pool_size=pool,
             max_overflow=pool,
             pool_timeout=ACQUIRE,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
         )

@@ -100,12 +100,11 @@ async def page(connection: db.Connection, id: WorkflowId, *, after: int, limit: 
 async def record_if_owned(
     connection: db.Connection, id: WorkflowId, executor: ExecutorId, generation: int, step: Recorded
 ) -> bool:
-    """Record a step in the transaction of its own writes, as its last statements; False: fenced."""
-    fence = {"id": id, "executor": executor, "generation": generation}
-    if not await db.rows(connection, _SQL["fence"], fence):
-        return False
+    """Record a step in the transaction of its own writes, as its last statement; False: fenced."""
     values = {
         "id": id,
+        "executor": executor,
+        "generation": generation,
         "seq": step.seq,
         "done": step.done,
         "name": step.name,
@@ -115,8 +114,7 @@ async def record_if_owned(
         "started_at": step.started_at,
         "completed_at": step.completed_at,
     }
-    await db.rows(connection, _SQL["record"], values)
-    return True
+    return bool(await db.rows(connection, _SQL["record"], values))
 
 
 async def recorded(line: db.Line, id: WorkflowId, step: Recorded) -> bool:

@@ -29,24 +29,22 @@ where workflow_id = %(id)s and seq > %(after)s
 order by seq
 limit %(limit)s
 
--- name: fence
--- Hold the row of a workflow that is still this executor's in this generation.
-select id
-from workflows
-where id = %(id)s
-  and executor_id = %(executor)s
-  and generation = %(generation)s
-  and status = 'RUNNING'
-for no key update
-
 -- name: record
--- Record a step in the transaction of its own writes.
-insert into steps (
-    workflow_id, seq, done, name, kind, digest, output, attempts, started_at, completed_at
+-- Record a step in the transaction of its own writes, if its workflow is still this executor's in this generation:
+-- the row is held until the commit. Says which step was recorded.
+with own as materialized (
+    select id
+    from workflows
+    where id = %(id)s
+      and executor_id = %(executor)s
+      and generation = %(generation)s
+      and status = 'RUNNING'
+    for no key update
 )
-values (
-    %(id)s, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, 1, %(started_at)s, %(completed_at)s
-)
+insert into steps (workflow_id, seq, done, name, kind, digest, output, attempts, started_at, completed_at)
+select own.id, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, 1, %(started_at)s, %(completed_at)s
+from own
+returning seq
 
 -- name: recorded
 -- What became of a step whose commit was not answered.
