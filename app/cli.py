@@ -7,7 +7,9 @@ Exit codes: 0 done, 1 failed, 2 told wrongly.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from app import settings, telemetry
@@ -20,6 +22,11 @@ def serve(given: Settings) -> None:
     from app import main
 
     main.serve(given)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # A step that sits in its thread for ever. Its workflow is handed over already: nothing is left to wait for.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def migrate(given: Settings) -> None:
