@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 RECEIVE_TIMEOUT: Final = 10.0
 LONGEST_HEAD: Final = 100 * 1024
+MOST_FIELDS: Final = 1000
 # The parser's own limit: it counts the places in a URL in 16 bits.
 LONGEST_URL: Final = 65_535
 _KEEP_ALIVE: Final = 75
@@ -160,7 +161,7 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         self._fields_size += len(name) + len(value) + len(": \r\n")
-        if self._fields_size > LONGEST_HEAD:
+        if self._fields_size > LONGEST_HEAD or len(self.headers) > MOST_FIELDS:
             self._break_off(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:

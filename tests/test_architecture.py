@@ -95,9 +95,8 @@ def naps(node: ast.AST) -> Iterator[int]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
-        if isinstance(child, ast.Call) and ast.unparse(child.func) in ("time.sleep", "asyncio.sleep", "anyio.sleep"):
-            if ast.unparse(child.args[0]) != "0":
-                yield child.lineno
+        if isinstance(child, ast.Call) and re.match(r"(?:time|asyncio|anyio)\.sleep\((?!0\))", ast.unparse(child)):
+            yield child.lineno
         yield from naps(child)
 
 
