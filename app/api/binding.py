@@ -20,6 +20,8 @@ from app.api.request import Request, decode_path
 from app.api.schemas.base import NoQuery, Query
 from app.errors import Fault, InvalidRequest
 
+LISTS = frozenset({"If-None-Match"})
+"""Headers whose repetition is one list (RFC 9110, 5.3)."""
 ENVELOPE = 1
 """Levels of nesting that a body's own object adds to the values in it."""
 
@@ -85,9 +87,9 @@ def _header(request: Request, alias: str, adapter: TypeAdapter[Any]) -> Any:
     given = request.headers.getlist(alias)
     if not given:
         return None
-    if len(given) > 1:
+    if len(given) > 1 and alias not in LISTS:
         raise InvalidRequest(Fault("this header is given twice", parameter=alias))
-    return _checked(adapter, given[0], alias)
+    return _checked(adapter, ", ".join(given), alias)
 
 
 def _checked(adapter: TypeAdapter[Any], text: str, parameter: str) -> Any:

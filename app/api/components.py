@@ -50,36 +50,33 @@ class Components:
     def _hoisted(self, owner: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         """The schema with its local definitions moved among ours."""
         local = schema.get("$defs", {})
-        places = {name: self._place(owner, name, definition) for name, definition in local.items()}
-        for name, definition in local.items():
-            self._schemas[places[name]] = _pointed(definition, places)
+        places = {name: re.sub(r"[^A-Za-z0-9._-]", "_", name) for name in local}
+        # All or none under their own names: those that are alike may refer to some that are not.
+        if len(set(places.values())) < len(places) or not all(
+            self._schemas.get(place, child) == child
+            for place, child in ((places[name], _pointed(local[name], places)) for name in local)
+        ):
+            places = self._apart(owner, places)
+        self._schemas |= {places[name]: _pointed(definition, places) for name, definition in local.items()}
         rest = {name: value for name, value in schema.items() if name != "$defs"}
         pointed: dict[str, Any] = _pointed(rest, places)
         return pointed
 
-    def _place(self, owner: str, name: str, definition: Any) -> str:
-        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        own = _pointed(definition, {other: other for other in _references(definition)})
-        if self._schemas.get(plain, own) == own:
-            self._schemas[plain] = own
-            return plain
-        return self._free(owner + plain, definition)
+    def _apart(self, owner: str, places: Mapping[str, str]) -> dict[str, str]:
+        """Names that nobody has yet."""
+        apart: dict[str, str] = {}
+        for name, place in places.items():
+            taken, number = owner + place, 2
+            while taken in self._schemas or taken in apart.values():
+                taken, number = f"{owner}{place}_{number}", number + 1
+            apart[name] = taken
+        return apart
 
     def _free(self, name: str, schema: Any) -> str:
         taken, number = name, 2
         while taken in self._schemas and self._schemas[taken] != schema:
             taken, number = f"{name}_{number}", number + 1
         return taken
-
-
-def _references(node: Any) -> set[str]:
-    if isinstance(node, list):
-        return {name for item in node for name in _references(item)}
-    if not isinstance(node, dict):
-        return set()
-    own = node.get("$ref")
-    found = {own.removeprefix(_LOCAL)} if isinstance(own, str) and own.startswith(_LOCAL) else set()
-    return found | {name for child in node.values() for name in _references(child)}
 
 
 def _pointed(node: Any, places: Mapping[str, str]) -> Any:

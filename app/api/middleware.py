@@ -49,7 +49,7 @@ class Frame:
             return
         except Refusal as refusal:
             await _answer_unless_begun(answer, problems.respond(refusal, scope), scope, receive)
-        except Exception:  # noqa: BLE001 - the outer edge: it is logged, and told without its details
+        except Exception:
             _log.exception("a request broke", **about)
             await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
         finally:
