@@ -1,6 +1,7 @@
 """The house keeps its own rules: layers, locks, what may not stand in a file."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.release import VERSION
+from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -58,6 +60,12 @@ def test_the_development_lock_holds_all_of_the_other_at_the_same_versions():
 
 def test_the_version_is_one():
     assert PROJECT["project"]["version"] == VERSION
+    assert json.loads((ROOT / "openapi.json").read_text())["info"]["version"] == VERSION
+
+
+def test_the_readme_has_every_setting():
+    readme = (ROOT / "README.md").read_text()
+    assert not [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme]
 
 
 def test_no_file_names_a_registry_or_a_folder_of_some_machine():
