@@ -37,7 +37,9 @@ draft as materialized (
 
 -- name: starts
 -- New workflows. One that is there with the same token was inserted by an earlier try of this very flush; one with
--- another token leaves no row. {fence} lets a child be born only while its parent is mine.
+-- another token leaves no row. What is there already is looked for first: an insert would wait for whoever is about
+-- to change that row, and with it all the workflows of this flush. {fence} lets a child be born only while its parent
+-- is mine.
 started as (
     insert into workflows (
         id, name, version, status, input, input_hash, tags, executor_id, generation, start_token,
@@ -59,7 +61,8 @@ started as (
         queue text, priority int, partition text, deduplication_id text, parent_id text, abort_name text,
         abort_version text, timeout double precision, delay double precision, traceparent text
     )
-    where s.parent_id is null or {fence}
+    where (s.parent_id is null or {fence})
+      and coalesce((select w.start_token = s.start_token from workflows w where w.id = s.id collate "C"), true)
     order by s.id collate "C"
     on conflict (id) do update set id = excluded.id where workflows.start_token = excluded.start_token
     returning id
