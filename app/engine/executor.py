@@ -27,6 +27,8 @@ log = telemetry.logger(__name__)
 
 CLAIM = 200
 """Workflows taken in one statement, at most."""
+TICK = 0.002
+"""Timers are kept in milliseconds and may ring that much early; what is not due yet isn't claimed."""
 
 
 class Executor(Service):
@@ -58,6 +60,7 @@ class Executor(Service):
         self._parked: OrderedDict[WorkflowId, Run] = OrderedDict()
         self._reserved = 0
         self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = float("-inf")
         self._backlog = False
         self.draining = False
         self.id = ExecutorId("")
@@ -223,12 +226,12 @@ class Executor(Service):
     def alarm(self, seconds: float) -> None:
         """Look for what is due in so many seconds, or earlier."""
         loop = asyncio.get_running_loop()
-        at = loop.time() + max(0.0, seconds)
-        if self._alarm is not None and not self._alarm.cancelled() and loop.time() < self._alarm.when() <= at:
+        at = loop.time() + max(0.0, seconds) + TICK
+        if loop.time() < self._rings_at <= at:
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = loop.call_at(at, self.poke)
+        self._rings_at, self._alarm = at, loop.call_at(at, self.poke)
 
     async def wake(self, ids: Sequence[str]) -> None:
         """Queue parked workflows; what this process can run of them it claims at once."""
