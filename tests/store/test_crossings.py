@@ -246,7 +246,7 @@ async def test_a_take_over_reads_what_the_old_owner_committed_last(database_url)
         await setup.commit()
     async with session(database_url) as old, line(database_url) as new:
         await rows.flush(old, batch(entry(W), steps=[step(W)], events=[event(W)]), executor="old")
-        take = [ExecutorId("new"), [("shop", "1")], 10]
+        take = (ExecutorId("new"), [("shop", "1")], 10)
         assert await workflows.take_over(new, *take) == ([], 0)  # it does not wait for a row
         await old.commit()
         (owned,), _ = await workflows.take_over(new, *take)
