@@ -20,10 +20,11 @@ from app.authoring import Context, Definition, Handle, Registry, checks, codecs,
 from app.authoring.context import CALLBACK_EXPIRES, Logger
 from app.authoring.steps import StepSpec, digest, spec
 from app.engine import effects, failures
+from app.engine.calls import Call, Effect, Outcome
 from app.engine.effects import Tools
 from app.engine.mailbox import Mailbox
 from app.engine.outbound import Outbound
-from app.engine.run import Call, Effect, Outcome, Run
+from app.engine.run import Run
 from app.errors import AuthoringError, WorkflowNotRegistered
 from app.model import NULL, ExecutorId, JsonText, StepKind, WorkflowId
 

@@ -16,12 +16,13 @@ from typing import Any
 from app import telemetry, values
 from app.authoring.steps import StepSpec
 from app.engine import failures, tasks
+from app.engine.calls import Call, Outcome, Waiting
 from app.engine.clock import Clock
 from app.engine.hub import END, Hub
 from app.engine.lookup import Lookup
 from app.engine.mailbox import Found, Mailbox
 from app.engine.points import point
-from app.engine.run import Call, Outcome, Run, Waiting
+from app.engine.run import Run
 from app.errors import (
     Aborted,
     ChildFailed,
@@ -105,6 +106,7 @@ class Step(_Task):
         super().__init__()
         self._tools, self._spec, self._attempt = tools, spec, attempt
         self._resumes: Waiting | None = None
+        self._tries = 0
 
     async def work(self, run: Run, call: Call) -> Outcome | None:
         earlier = self._resumes or _written(run, call)
@@ -113,7 +115,7 @@ class Step(_Task):
             await self._pause(run, earlier, self._tools.clock.until(until))
         started_at = self._tools.clock.now()
         while True:
-            attempt += 1
+            self._tries = attempt = attempt + 1
             try:
                 await point("step.before_call")
                 output = await self._once(call)
@@ -333,7 +335,7 @@ class Callback:
         self._tools, self._token_hash, self._expires = tools, token_hash, expires
 
     def begin(self, run: Run, call: Call) -> None:
-        run.expect_callback(self._token_hash, call, self._expires)
+        run.expect_callback(call, self._token_hash, self._expires)
         run.settle(call, Outcome(self._tools.clock.now()))
 
     def cancel(self) -> None:
@@ -377,7 +379,7 @@ class Transaction(Step):
                     value = await self._limited(self._attempt(call, connection))
                     output, _ = self._spec.output.round_trip(value)
                     await until_settled.enter_async_context(run.quiet())
-                    step = run.number(call, output, started_at, self._tools.clock.now())
+                    step = run.number(call, output, self._tries, started_at, self._tools.clock.now())
                     if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
                         run.abort()
                         raise Aborted
@@ -388,7 +390,7 @@ class Transaction(Step):
                     raise
                 if step is None or not await self._was_committed(run, step):
                     raise _NotNow from error
-            run.settle(call, Outcome(started_at, output, committed_at=step.completed_at))
+            run.settle(call, Outcome(started_at, output, attempts=self._tries, committed_at=step.completed_at))
         return None
 
     async def _was_committed(self, run: Run, step: steps.Recorded) -> bool:

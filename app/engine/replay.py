@@ -57,6 +57,11 @@ class History:
         self._keys[key] -= 1
         return True
 
+    @property
+    def waits(self) -> set[int]:
+        """The calls that had not come out when their workflow left memory."""
+        return set(self._waits)
+
     def wait(self, seq: int) -> Wait | None:
         """How far a call that had not come out had got, when it was written down."""
         return self._waits.get(seq)

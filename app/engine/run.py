@@ -20,17 +20,18 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from app import telemetry, values
+from app import telemetry
 from app.authoring import Definition
 from app.engine import failures, loop, tasks
+from app.engine.calls import Call, Effect, Mail, Outcome, Waiting
 from app.engine.clock import Clock
 from app.engine.journal import Birth, Entry, Journal, Lane
 from app.engine.replay import History
+from app.engine.scribe import Scribe
 from app.errors import (
     Aborted,
     AuthoringError,
@@ -48,74 +49,10 @@ log = telemetry.logger(__name__)
 
 SLICE = 50
 """Callbacks or results after which the service's loop has its turn."""
-MAX_RECORDS = 1_000
-MAX_PENDING_BYTES = 4 * 1_048_576
-"""A workflow with more than this uncommitted stands still until it is."""
 MAX_RAISED = 1_000
 """Durable calls that a workflow's code may try after it was told to leave."""
 UNWIND_TURNS = 10_000
 """Callbacks that a workflow's code gets to leave when it is taken out of memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a durable call came out: `error` is None when it went well."""
-
-    started_at: datetime
-    output: JsonText | None = None
-    error: JsonText | None = None
-    attempts: int = 1
-    child_id: WorkflowId | None = None
-    received: int | None = None
-    """Position of the message that it consumed."""
-    cause: BaseException | None = None
-    committed_at: datetime | None = None
-    """Set when it is recorded already, by a transaction of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What a parked call waits for."""
-
-    kind: str
-    target: WorkflowId | None = None
-    key: str | None = None
-    deadline: datetime | None = None
-    attempts: int = 0
-    error: JsonText | None = None
-
-
-class Effect(Protocol):
-    """What a durable call does once it may: it ends in `run.settle(call, outcome)`."""
-
-    @property
-    def barrier(self) -> bool:
-        """Whether all that was recorded before the call must be committed first."""
-
-    def begin(self, run: Run, call: Call) -> None: ...
-
-    def cancel(self) -> None:
-        """The call isn't waited for any more. Begin may follow again, after a park."""
-
-    @property
-    def waiting(self) -> Waiting | None:
-        """What it waits for, while that can be done without memory; None while something runs."""
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A durable call that has not come out."""
-
-    seq: int
-    kind: StepKind
-    name: str
-    digest: int
-    future: asyncio.Future[Outcome]
-    effect: Effect
-    gate: int = 0
-    begun: bool = False
-    written: bool = False
-    """Whether the database knows what it waits for."""
 
 
 class Phase(Enum):
@@ -124,13 +61,6 @@ class Phase(Enum):
     PARKED = auto()
     ENDING = auto()
     CLOSED = auto()
-
-
-class Mail(Protocol):
-    """Where the messages of a topic come from."""
-
-    def dealt(self, position: int, *, kept: bool) -> None:
-        """A message that was found for a call was given to the code; or the code had given the call up."""
 
 
 class Owner(Protocol):
@@ -179,7 +109,7 @@ class Run:
         self.committing = asyncio.Lock()
         """Held by a transaction from the numbering of its record to its commit."""
         self._outer = asyncio.get_running_loop()
-        self._owner, self._journal, self._clock, self._linger = owner, journal, clock, linger
+        self._owner, self._clock, self._linger = owner, clock, linger
         self._phase = Phase.LIVE
         self._root: asyncio.Task[Any] | None = None
         self._calls: dict[int, Call] = {}
@@ -189,16 +119,19 @@ class Run:
         self._outcomes: deque[tuple[Call, Outcome]] = deque()
         self._now = owned.started_at
         self._seq = self._sets = 0
-        self._done, self._position = history.done, history.position
-        self._entry: Entry | None = None
-        self._serial = self._committed = 0
-        self._fertile = owned.barren > 0
-        self._scheduled = self._heavy = self._news = False
+        self._scribe = Scribe(
+            owned.id,
+            done=history.done,
+            position=history.position,
+            waits=history.waits,
+            fertile=owned.barren > 0,
+            opened=lambda: journal.enlist(self),
+        )
+        self._scheduled = self._news = False
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Exception | None = None
         self._reason: Unwound | None = None
         self._raised = 0
-        self._commits: list[tuple[int, asyncio.Future[None]]] = []
 
     # ---- what the executor does with it
 
@@ -231,7 +164,7 @@ class Run:
         if self._phase in (Phase.PARKED, Phase.CLOSED):
             return False
         under_way = any(call.begun and call.effect.waiting is None for call in self._calls.values())
-        return under_way or self._serial > self._committed
+        return under_way or not self._scribe.all_committed
 
     def resume(self, generation: int) -> None:
         """Go on in place, in the next generation, after a park."""
@@ -300,38 +233,22 @@ class Run:
         self.check_open()
         self._sets += 1
         if not self.history.published(key):
-            self._event(key, value, None)
+            self._scribe.event(key, value, None)
         return self._sets % SLICE == 0
 
     def publish_in_step(self, key: str, value: JsonText, seq: int) -> asyncio.Future[None]:
         """Set an event from inside a step. The future is done when it is committed."""
         self.check_open()
-        self._event(key, value, seq)
-        return self.commit()
+        self._scribe.event(key, value, seq)
+        return self._scribe.until_committed()
 
-    def commit(self) -> asyncio.Future[None]:
-        """A future, on the service's loop, that is done when all that is recorded by now is committed."""
-        future: asyncio.Future[None] = self._outer.create_future()
-        if self._committed >= self._serial:
-            future.set_result(None)
-        else:
-            self._commits.append((self._serial, future))
-        return future
-
-    def expect_callback(self, token_hash: str, call: Call, expires: float) -> None:
-        entry = self.entry()
-        entry.add(
-            entry.callbacks,
-            f'{{"id":"{self.id}","token_hash":"{token_hash}","seq":{call.seq},"topic":{values.encode(call.name)}'
-            f',"expires":{expires}}}',
-        )
+    def expect_callback(self, call: Call, token_hash: str, expires: float) -> None:
+        self._scribe.callback(call, token_hash, expires)
 
     def bear(self, id: WorkflowId, row: str) -> Birth:
         """Start a child in this workflow's next entry, so behind its fence."""
         self.check_open()
-        birth = Birth(id, row, self._outer.create_future())
-        self.entry().starts.append(birth)
-        return birth
+        return self._scribe.birth(id, row)
 
     def count_inbox(self, topic: str, inbox: int) -> None:
         """So many messages had come in when a topic was last read: a park holds only if none came since."""
@@ -364,21 +281,15 @@ class Run:
     # ---- what the journal does with it
 
     def take(self) -> Entry | None:
-        entry, self._entry = self._entry, None
-        return entry
+        return self._scribe.take()
 
     def committed(self, entry: Entry, *, moved: bool) -> None:
-        self._committed = entry.serial
-        if self._committed == self._serial:
+        self._scribe.commit(entry.serial)
+        if self._scribe.all_committed:
             self.lane = Lane.FAST
-        for serial, future in self._commits:
-            if serial <= self._committed and not future.done():
-                future.set_result(None)
-        self._commits = [(serial, future) for serial, future in self._commits if serial > self._committed]
         if self._phase is Phase.CLOSED:
             return
         if entry.fin is None:
-            self._heavy = False
             self._schedule()
         elif entry.fin != Status.WAITING:
             self._close(Suspended())
@@ -394,7 +305,8 @@ class Run:
         self.abort()
 
     def refused(self, reason: str) -> None:
-        self._committed = self._serial
+        error = MilepostError(reason)
+        self._scribe.drop(error)
         if self._phase is Phase.CLOSED:
             return
         if self._phase is Phase.ENDING and self._failure is not None:
@@ -402,7 +314,7 @@ class Run:
             self.abort()
             return
         self._phase = Phase.LIVE
-        self.fail(MilepostError(reason))
+        self.fail(error)
         self._schedule()
 
     # ---- the pump
@@ -417,7 +329,7 @@ class Run:
         if self.committing.locked() and not self._committed_first():
             return
         given = 0
-        while self._phase is Phase.LIVE and not self._heavy:
+        while self._phase is Phase.LIVE and not self._scribe.heavy:
             self.loop.turn(SLICE)
             if self._failure is not None or (self._root is not None and self._root.done()):
                 self._finish()
@@ -456,7 +368,9 @@ class Run:
             if outcome.received is not None:
                 self.mail[call.name].dealt(outcome.received, kept=not given_up)
             if not given_up:
-                self._record(call, outcome)
+                self._now = max(self._now, outcome.committed_at or self._clock.now())
+                if outcome.committed_at is None:
+                    self._scribe.step(call, outcome, self._now)
                 call.future.set_result(outcome)
                 return True
         return False
@@ -472,19 +386,18 @@ class Run:
         for call in new:
             if call.future.done():
                 continue
-            if self._committed >= self._serial or not call.effect.barrier:
+            if self._scribe.all_committed or not call.effect.barrier:
                 self._begin(call)
             else:
-                call.gate = self._serial
+                call.gate = self._scribe.serial
                 self._gated.append(call)
-        while self._gated and self._gated[0].gate <= self._committed:
+        while self._gated and self._gated[0].gate <= self._scribe.committed:
             call = self._gated.popleft()
             if not call.future.done():
                 self._begin(call)
 
     def _begin(self, call: Call) -> None:
         call.begun = True
-        call.written = self.history.wait(call.seq) is not None
         call.effect.begin(self, call)
 
     def _withdraw(self, call: Call) -> None:
@@ -492,19 +405,10 @@ class Run:
         self._calls.pop(call.seq, None)
         if call.begun and call.future.cancelled():
             call.effect.cancel()
-            if call.written and self._phase is Phase.LIVE:
-                self._forget_wait(call)
+            if self._phase is Phase.LIVE:
+                self._scribe.forget_wait(call.seq)
 
-    # ---- records
-
-    def entry(self) -> Entry:
-        """The open entry; a new one is announced to the journal."""
-        if self._entry is None:
-            self._serial += 1
-            self._entry = Entry(self._serial, fertile=self._fertile)
-            self._fertile = False
-            self._journal.enlist(self)
-        return self._entry
+    # ---- transactions
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -516,50 +420,11 @@ class Run:
                     return
             await asyncio.sleep(0)
 
-    def number(self, call: Call, output: JsonText, started_at: datetime, completed_at: datetime) -> Recorded:
-        """The record of a call that a transaction of its own writes."""
-        self._done += 1
-        return Recorded(
-            call.seq, self._done, call.name, call.kind, call.digest, output, None, 1, None, started_at, completed_at
-        )
-
-    def _record(self, call: Call, outcome: Outcome) -> None:
-        self._now = max(self._now, outcome.committed_at or self._clock.now())
-        if outcome.committed_at is not None:
-            return
-        self._done += 1
-        entry = self.entry()
-        row = (
-            f'{{"id":"{self.id}","seq":{call.seq},"done":{self._done},"name":{values.encode(call.name)}'
-            f',"kind":"{call.kind}","digest":{call.digest},"attempts":{outcome.attempts}'
-            f',"started_at":"{outcome.started_at.isoformat()}","completed_at":"{self._now.isoformat()}"'
-        )
-        if outcome.output is not None:
-            row += f',"output":{outcome.output}'
-        if outcome.error is not None:
-            row += f',"error":{outcome.error}'
-        if outcome.child_id is not None:
-            row += f',"child_id":"{outcome.child_id}"'
-        entry.add(entry.steps, row + "}")
-        if outcome.received is not None:
-            entry.received.append((outcome.received, call.seq))
-        if call.written:
-            self._forget_wait(call)
-        self._weigh(entry)
-
-    def _event(self, key: str, value: JsonText, step: int | None) -> None:
-        entry = self.entry()
-        self._position += 1
-        entry.keys.append(key)
-        entry.add(
-            entry.events,
-            f'{{"id":"{self.id}","position":{self._position},"key":{values.encode(key)},"value":{value}'
-            f',"done":{self._done}' + (f',"step":{step}}}' if step is not None else "}"),
-        )
-        self._weigh(entry)
-
-    def _weigh(self, entry: Entry) -> None:
-        self._heavy = entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
+    def number(
+        self, call: Call, output: JsonText, attempts: int, started_at: datetime, completed_at: datetime
+    ) -> Recorded:
+        """The record of a call, to be written by a transaction of its own."""
+        return self._scribe.transaction(call, output, attempts, started_at, completed_at)
 
     # ---- the end
 
@@ -570,11 +435,7 @@ class Run:
         for call in self._calls.values():
             if call.begun:
                 call.effect.cancel()
-        status, output, error = self._ending()
-        entry = self.entry()
-        entry.fin, entry.output, entry.error = status, output, error
-        entry.size += len(output or "") + len(error or "")
-        self._forget_all_waits(entry)
+        self._scribe.end(*self._ending())
 
     def _ending(self) -> tuple[Status, JsonText | None, JsonText | None]:
         root = self._root
@@ -595,7 +456,7 @@ class Run:
 
     def _consider_parking(self) -> None:
         """Nothing is left to give. If nothing of it runs either, it waits, and may do so without memory."""
-        if not self._calls and self._committed >= self._serial:
+        if not self._calls and self._scribe.all_committed:
             self.fail(
                 AuthoringError(
                     "The workflow waits for something that is not a durable call, so nothing can ever wake it."
@@ -606,7 +467,11 @@ class Run:
             self._timer = self._outer.call_later(self._linger, self._lingered)
 
     def _lingers(self, call: Call) -> bool:
-        return call.begun and call.effect.waiting is not None and (not call.written or self._parkable())
+        return (
+            call.begun
+            and call.effect.waiting is not None
+            and (not self._scribe.knows_wait(call.seq) or self._parkable())
+        )
 
     def _parkable(self) -> bool:
         return all(call.begun and call.effect.waiting is not None for call in self._calls.values())
@@ -616,7 +481,7 @@ class Run:
         self._timer = None
         if self._phase is not Phase.LIVE:
             return
-        if self._scheduled or self._outcomes or not self._parkable() or self._committed < self._serial:
+        if self._scheduled or self._outcomes or not self._parkable() or not self._scribe.all_committed:
             self._write_waits()
             self._schedule()
             return
@@ -645,24 +510,23 @@ class Run:
         return {seq: call.effect.waiting for seq, call in self._calls.items() if call.begun and call.effect.waiting}
 
     def _park(self) -> None:
-        entry = self.entry()
         self._write_waits()
-        deadlines = [waiting.deadline for waiting in self._waits().values() if waiting.deadline is not None]
         topics = [call.name for call in self._calls.values() if call.kind is StepKind.RECEIVE]
-        entry.fin, entry.seen = Status.WAITING, min((self._inboxes.get(t, -1) for t in topics), default=None)
-        entry.wake_at = min(deadlines).isoformat() if deadlines else None
+        self._scribe.park(min((self._inboxes.get(topic, -1) for topic in topics), default=None), self._next_deadline())
+
+    def _next_deadline(self) -> datetime | None:
+        return min((w.deadline for w in self._waits().values() if w.deadline is not None), default=None)
 
     def _park_done(self) -> None:
         self._phase = Phase.PARKED
-        waits = self._waits()
         self._news = bool(self._outcomes)
         if self._news or self.targets:
             tasks.spawn(self._owner.look_again(self), name=f"look again {self.id}")
         for call in self._calls.values():
             call.effect.cancel()
         self._outcomes.clear()
-        if deadlines := [waiting.deadline for waiting in waits.values() if waiting.deadline is not None]:
-            self._owner.due(min(deadlines))
+        if (deadline := self._next_deadline()) is not None:
+            self._owner.due(deadline)
         self._owner.parked(self)
 
     def _restart_waits(self) -> None:
@@ -675,33 +539,9 @@ class Run:
     def _write_waits(self) -> None:
         """From now on the deadlines outlive this process."""
         for seq, waiting in self._waits().items():
-            call = self._calls[seq]
-            if call.written and waiting.kind != "retry":
-                continue
-            call.written = True
-            row = f'{{"id":"{self.id}","seq":{seq},"kind":"{waiting.kind}","attempts":{waiting.attempts}'
-            if waiting.target is not None:
-                row += f',"target":"{waiting.target}"'
-            if waiting.key is not None:
-                row += f',"key":{values.encode(waiting.key)}'
-            if waiting.deadline is not None:
-                row += f',"deadline":"{waiting.deadline.isoformat()}"'
-            if waiting.error is not None:
-                row += f',"error":{waiting.error}'
-            entry = self.entry()
-            entry.waits[seq] = row + "}"
-            entry.waited.discard(seq)
-
-    def _forget_wait(self, call: Call) -> None:
-        entry = self.entry()
-        entry.waits.pop(call.seq, None)
-        entry.waited.add(call.seq)
-        call.written = False
-
-    def _forget_all_waits(self, entry: Entry) -> None:
-        for call in list(self._calls.values()):
-            if call.written:
-                self._forget_wait(call)
+            # A pause between tries is another one each time, the other waits stay what they are.
+            if waiting.kind == "retry" or not self._scribe.knows_wait(seq):
+                self._scribe.wait(seq, waiting)
 
     # ---- leaving memory
 
@@ -710,15 +550,10 @@ class Run:
             return
         self._phase, self._reason = Phase.CLOSED, reason
         self._stop_timer()
-        self._entry = None
         for call in self._calls.values():
             if call.begun:
                 call.effect.cancel()
-        for _, future in self._commits:
-            if not future.done():
-                future.set_exception(reason)
-                future.exception()
-        self._commits.clear()
+        self._scribe.drop(reason)
         self._owner.ended(self)
         # Not from here: whoever closes a run may stand inside a task.
         self._outer.call_soon(self._leave, reason)

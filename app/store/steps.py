@@ -111,6 +111,7 @@ async def record_if_owned(
         "kind": step.kind.value,
         "digest": step.digest,
         "output": step.output,
+        "attempts": step.attempts,
         "started_at": step.started_at,
         "completed_at": step.completed_at,
     }

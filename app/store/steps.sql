@@ -42,7 +42,7 @@ with own as materialized (
     for no key update
 )
 insert into steps (workflow_id, seq, done, name, kind, digest, output, attempts, started_at, completed_at)
-select own.id, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, 1, %(started_at)s, %(completed_at)s
+select own.id, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, %(attempts)s, %(started_at)s, %(completed_at)s
 from own
 returning seq
 
