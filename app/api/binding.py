@@ -33,11 +33,13 @@ class Binding:
         self._request: str | None = None
         self._path: list[tuple[str, str, TypeAdapter[Any]]] = []
         self._headers: list[tuple[str, str, TypeAdapter[Any]]] = []
-        self._query: tuple[str | None, type[Query]] | None = (None, NoQuery) if strict_query else None
+        self._query: str | None = None
+        self._query_model: type[Query] | None = NoQuery if strict_query else None
         self._body: tuple[str, type[BaseModel] | None] | None = None
         hints = get_type_hints(endpoint, include_extras=True)
         for name in inspect.signature(endpoint).parameters:
             self._add(name, hints[name])
+        self._no_query = self._query_model.read(b"") if self._query_model else None
 
     def _add(self, name: str, hint: Any) -> None:
         if hint is Request:
@@ -52,7 +54,7 @@ class Binding:
         elif isinstance(place, params.Body):
             self._body = (name, bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None)
         else:
-            self._query = (name, bare)
+            self._query, self._query_model = name, bare
 
     async def read(self, request: Request) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
@@ -60,11 +62,11 @@ class Binding:
             arguments[self._request] = request
         for name, alias, adapter in self._path:
             arguments[name] = _checked(adapter, decode_path(request.path_params[alias], alias), alias)
-        if self._query:
-            name_or_none, model = self._query
-            query = model.read(request.scope["query_string"])
-            if name_or_none:
-                arguments[name_or_none] = query
+        if self._query_model:
+            raw = request.scope["query_string"]
+            query = self._query_model.read(raw) if raw else self._no_query
+            if self._query:
+                arguments[self._query] = query
         for name, alias, adapter in self._headers:
             arguments[name] = _header(request, alias, adapter)
         if self._body:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from starlette.requests import ClientDisconnect
 
@@ -18,6 +18,9 @@ from app.errors import Unavailable, WorkflowNotFound
 from app.model import Event, Message, Status, Workflow, WorkflowId
 
 T = TypeVar("T")
+
+GRACE = 0.05
+"""Seconds of a wait before its client is looked after."""
 
 
 @contextmanager
@@ -34,17 +37,43 @@ async def attended(request: Request, wait: Coroutine[Any, Any, T], seconds: floa
     """The outcome of a wait, for as long as the client is there; raises ClientDisconnect when it is not."""
     if seconds <= 0:
         return await wait
-    waiting = asyncio.ensure_future(wait)
-    gone = asyncio.ensure_future(_gone(request))
+    attendant = Attendant(request)
     try:
-        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise ClientDisconnect
-        return waiting.result()
+        return await wait
+    except asyncio.CancelledError:
+        if attendant.client_is_gone:
+            attendant.task.uncancel()
+            raise ClientDisconnect from None
+        raise
     finally:
-        waiting.cancel()
-        gone.cancel()
-        await asyncio.gather(waiting, gone, return_exceptions=True)
+        attendant.leave()
+
+
+class Attendant:
+    """Breaks its maker's wait off when the client goes away. Waits that are soon over pay next to nothing for it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self.client_is_gone = False
+        self._watch: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(GRACE, self._begin)
+
+    def leave(self) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _begin(self) -> None:
+        self._watch = asyncio.create_task(_gone(self._request), name="attendant")
+        self._watch.add_done_callback(self._break_off)
+
+    def _break_off(self, watch: asyncio.Task[None]) -> None:
+        # It may have found out just when the wait was over.
+        if self._watch is not None and not watch.cancelled():
+            self.client_is_gone = True
+            self.task.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -107,7 +107,8 @@ class TestCancelAndResume:
     def test_what_has_been_aborted_is_not_resumed(self, client):
         id = f"w-{uuid4()}"
         body = {"name": "checkout", "input": {"sku": "A1"}, "id": id}
-        assert client.post("/workflows?wait_for=payment_url", json=body).status_code == 201
+        started = client.post("/workflows?wait_for=payment_url", json=body)
+        assert started.json()["events"]["payment_url"]["state"] == "set", started.text
         assert client.post(f"/workflows/{id}/cancel").status_code == 200
         response = client.post(f"/workflows/{id}/resume")
         assert (response.status_code, response.json()["code"]) == (409, "workflow-aborted")
