@@ -6,8 +6,9 @@ the same way each time: it asks the context for the time, for random numbers and
 does whatever reaches outside (requests, files, other databases) in steps.
 
 A step that takes the context as an argument may use it for `set_event`, `workflow_id`,
-`idempotency_key`, `http` and `logger`; every other call raises AuthoringError there. Durable calls of one workflow may run
-side by side (`asyncio.gather`, `asyncio.TaskGroup`), but only in tasks that the workflow started.
+`idempotency_key`, `http` and `logger`; every other call raises AuthoringError there. Durable calls
+of one workflow may run side by side (`asyncio.gather`, `asyncio.TaskGroup`), but only in tasks that
+the workflow started.
 
 Every durable call may raise a BaseException that takes the function off the stack: the workflow
 was suspended, cancelled, or goes on elsewhere. Let it pass; `except Exception` does.
