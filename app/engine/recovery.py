@@ -108,7 +108,9 @@ class Recovery(Service):
                 break
         if taken_over:
             log.info("workflows were taken over", count=taken_over)
-            await self._executor.sweep_waits()
+        # Even if there was nothing to take over: the dead may have committed the end of a workflow, the last thing
+        # they ran, and not have woken yet who is parked until then.
+        await self._executor.sweep_waits()
 
     def failed(self, error: Exception, failures: int) -> None:
         if failures == 1:
