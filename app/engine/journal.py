@@ -6,8 +6,8 @@ divided, so what it records between two of its barriers is committed together or
 
 Three lanes, each a connection that flushes one batch after the other. The *fast* lane never waits for a
 row: what somebody holds is skipped, and goes on by the *slow* lane, which waits. Entries with big values
-take the *big* lane. A workflow stays in a lane until nothing of it is on its way there, so its entries
-never overtake each other.
+take the *big* lane, which doesn't wait either. A workflow stays in a lane until nothing of it is on its
+way there, so its entries never overtake each other.
 
 A flush whose answer was lost is sent again as it is: every record is idempotent by its key, and what the
 first try wrote counts as written. One that the database can't carry out now is halved and tried again.
@@ -94,6 +94,14 @@ class Birth:
     sent: bool = False
 
 
+_SETTINGS = {
+    Lane.FAST: db.PLANNED_ONCE,
+    Lane.BIG: db.PLANNED_ONCE,
+    # Here alone a flush waits for rows; not for long, so that what others hold for long lets the rest pass.
+    Lane.SLOW: {**db.PLANNED_ONCE, "lock_timeout": "500ms"},
+}
+
+
 class Writer(Protocol):
     """A workflow in memory, as the journal sees it."""
 
@@ -130,7 +138,7 @@ class Journal:
         """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
         ended), `watched` of those that somebody on any process may wait for: which have ended, which keys were set."""
         self._lanes = {
-            lane: _Queue(self, db.Line(database, f"journal {lane}", settings=db.PLANNED_ONCE), lane) for lane in Lane
+            lane: _Queue(self, db.Line(database, f"journal {lane}", settings=_SETTINGS[lane]), lane) for lane in Lane
         }
         self._clock, self._buffer = clock, buffer
         self._births = 0
@@ -200,7 +208,7 @@ class Journal:
                 continue
             writer, entry = item
             row = own.get(writer.id)
-            if row is None and lane is Lane.FAST:
+            if row is None and lane is not Lane.SLOW:
                 writer.lane = Lane.SLOW
                 self.hand_over(Lane.SLOW, item)
             elif row is None or not row.mine:
@@ -212,7 +220,8 @@ class Journal:
                     if row.watched:
                         watched.append((writer.id, entry))
                 for birth in entry.starts:
-                    _resolve(birth, born.get(birth.id))
+                    # Of two children with one id the second finds it taken.
+                    _resolve(birth, born.pop(birth.id, None))
                 writer.committed(entry, moved=row.moved)
         if watched:
             self._watched(
@@ -279,21 +288,30 @@ class _Queue:
             self.idle.set()
 
     def _collect(self) -> list[Item]:
-        """As many as one flush takes; a writer's entry closes here."""
+        """As many as one flush takes; a writer's entry closes here.
+
+        One statement can neither insert an id twice nor write twice for one workflow: the second one waits for the
+        next flush, and behind it whatever else there is of its workflow.
+        """
         items: list[Item] = []
-        rivals: list[Item] = []
-        born: set[str] = set()
+        rivals: list[Item | Writer] = []
+        taken: set[str] = set()
         rows = size = 0
         while self._waiting and rows < MAX_ROWS and size < MAX_BYTES:
-            item = self._open(self._waiting.popleft())
+            waiting = self._waiting.popleft()
+            id = _id(waiting)
+            item = None if id in taken else self._open(waiting)
             if item is None:
+                if id in taken:
+                    rivals.append(waiting)
                 continue
             births = [item] if isinstance(item, Birth) else item[1].starts
-            if any(birth.id in born for birth in births):
-                # One statement can't insert an id twice: the second one meets the first one's row in the next.
+            clash = any(birth.id in taken for birth in births)
+            taken.add(id)
+            if clash:
                 rivals.append(item)
                 continue
-            born.update(birth.id for birth in births)
+            taken.update(birth.id for birth in births)
             for birth in births:
                 birth.sent = True
             rows += 1 if isinstance(item, Birth) else item[1].rows + len(births)
@@ -309,6 +327,10 @@ class _Queue:
         return waiting if isinstance(waiting, tuple) else self._take(waiting)
 
     def _take(self, writer: Writer) -> tuple[Writer, Entry] | None:
+        if writer.lane is not self._lane:
+            # Something of it has gone on by another lane since this was put here, and must not be overtaken.
+            self._owner.hand_over(writer.lane, writer)
+            return None
         entry = writer.take()
         if entry is None:
             return None
@@ -318,14 +340,15 @@ class _Queue:
             return None
         return writer, entry
 
-    async def _commit(self, items: Sequence[Item]) -> None:
-        """Carry on with a batch until each of its items is settled."""
-        epoch, again, tries = self._epoch, False, 0
+    async def _commit(self, items: Sequence[Item], *, again: bool = False, alone: bool = True) -> None:
+        """Carry on with a batch until each of its items is settled, or put off. `again`: it may have been committed
+        already; not `alone`: it is a part of one that did not go through."""
+        epoch, tries = self._epoch, 0
         while self._epoch == epoch:
             try:
                 await point("journal.before_flush")
                 rows = await journal.flush(
-                    self._line, self._owner.executor, _batch(items), skip=self._lane is Lane.FAST, again=again
+                    self._line, self._owner.executor, _batch(items), skip=self._lane is not Lane.SLOW, again=again
                 )
                 await point("journal.after_flush")
             except db.FAILURES as error:
@@ -333,11 +356,14 @@ class _Queue:
                 _report(self._lane, verdict, error, tries)
                 if verdict in (db.Verdict.REFUSED, db.Verdict.BUSY) and len(items) > 1:
                     middle = len(items) // 2
-                    await self._commit(items[:middle])
-                    await self._commit(items[middle:])
+                    await self._commit(items[:middle], again=again, alone=False)
+                    await self._commit(items[middle:], again=again, alone=False)
                     return
                 if verdict is db.Verdict.REFUSED:
                     _refuse(items[0], error)
+                    return
+                if db.held(error) and not again and (self._waiting or not alone):
+                    self._put_off(items[0])
                     return
                 again = again or verdict is db.Verdict.LOST
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
@@ -349,6 +375,13 @@ class _Queue:
         for item in items:
             if isinstance(item, Birth) and not item.future.done():
                 item.future.set_exception(Draining())
+
+    def _put_off(self, item: Item) -> None:
+        """Somebody holds its row for long: let the others go first, but nothing of its own workflow."""
+        id = _id(item)
+        later = [waiting for waiting in self._waiting if _id(waiting) == id]
+        others = [waiting for waiting in self._waiting if _id(waiting) != id]
+        self._waiting = deque([*others, item, *later])
 
 
 def _report(lane: Lane, verdict: db.Verdict, error: BaseException, tries: int) -> None:
@@ -371,14 +404,16 @@ def _refuse(item: Item, error: BaseException) -> None:
 def _batch(items: Sequence[Item]) -> journal.Batch:
     items = sorted(items, key=_id)
     pairs = [item for item in items if not isinstance(item, Birth)]
-    births = [item.row for item in items if isinstance(item, Birth)]
-    births += [birth.row for _, entry in pairs for birth in entry.starts]
+    births = {item.id: item.row for item in items if isinstance(item, Birth)}
+    for _, entry in pairs:
+        for birth in entry.starts:
+            births.setdefault(birth.id, birth.row)
     entries = [entry for _, entry in pairs]
     rare = any(entry.received or entry.callbacks or entry.waits or entry.waited for entry in entries)
     return journal.Batch(
         ids=[writer.id for writer, _ in pairs],
         entries=_array(_head(writer, entry) for writer, entry in pairs),
-        starts=_array(births) if births else None,
+        starts=_array(births.values()) if births else None,
         steps=_array(row for entry in entries for row in entry.steps),
         events=_array(row for entry in entries for row in entry.events),
         rarities=_rarities(pairs) if rare else None,
@@ -400,8 +435,8 @@ def _rarities(pairs: Sequence[tuple[Writer, Entry]]) -> journal.Rarities:
     )
 
 
-def _id(item: Item) -> str:
-    return item.id if isinstance(item, Birth) else item[0].id
+def _id(item: Item | Writer) -> str:
+    return item[0].id if isinstance(item, tuple) else item.id
 
 
 def _array(rows: Iterable[str]) -> str:

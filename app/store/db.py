@@ -106,6 +106,11 @@ def rolled_back(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("40")
 
 
+def held(error: BaseException) -> bool:
+    """Whether somebody held a row for longer than the statement might wait for it."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "55P03"
+
+
 def reason(error: BaseException) -> str:
     """The database's own words, without the values that it may quote in its details."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
