@@ -87,13 +87,10 @@ def _sharing(send: Send, origin: bytes | None) -> Send:
 
     async def share(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = message["headers"]
-            headers.append((b"vary", b"Origin"))
+            shared = [(b"vary", b"Origin")]
             if origin is not None:
-                headers += (
-                    (b"access-control-allow-origin", origin),
-                    (b"access-control-expose-headers", EXPOSED),
-                )
+                shared += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", EXPOSED)]
+            message = {**message, "headers": [*message["headers"], *shared]}
         await send(message)
 
     return share

@@ -70,13 +70,15 @@ class Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = message["headers"]
+            # An answer may be sent more than once, so its own list stays as it is.
+            headers = list(message["headers"])
             # A page that posts a form needs another policy of its own: with this one its Origin would be null.
             present = {name for name, _ in headers}
             headers += [header for header in DEFAULT_HEADERS if header[0] not in present]
             headers.append((b"x-request-id", self.request_id))
             if self._draining() or self.status == BodyTooLarge.status:
                 headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
         elif self.without_body:
             message = {**message, "body": b""}
         await self._send(message)
