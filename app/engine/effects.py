@@ -150,6 +150,7 @@ class Step(_Task):
             self._waiting = self._resumes = waiting
             run.stir()
         await asyncio.sleep(max(0.0, seconds))
+        await run.presence()
         self._waiting = self._resumes = None
 
 

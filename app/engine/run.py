@@ -132,6 +132,7 @@ class Run:
         self._failure: Exception | None = None
         self._reason: Unwound | None = None
         self._raised = 0
+        self._stays: asyncio.Future[None] | None = None
 
     # ---- what the executor does with it
 
@@ -169,7 +170,7 @@ class Run:
     def resume(self, generation: int) -> None:
         """Go on in place, in the next generation, after a park."""
         self.generation = generation
-        self._phase = Phase.LIVE
+        self._stay()
         for call in self._calls.values():
             call.effect.begin(self, call)
         self._schedule()
@@ -278,6 +279,14 @@ class Run:
         """An effect has become a wait: perhaps the run can be parked."""
         self._schedule()
 
+    async def presence(self) -> None:
+        """Returns when the run is not being parked. What a step does meanwhile could not be recorded, and would be
+        done again; whoever waits here when the park is done is cancelled, and begun again after it."""
+        while self._phase is Phase.PARKING:
+            if self._stays is None:
+                self._stays = self._outer.create_future()
+            await asyncio.shield(self._stays)
+
     # ---- what the journal does with it
 
     def take(self) -> Entry | None:
@@ -295,7 +304,7 @@ class Run:
             self._close(Suspended())
         elif not moved:
             # A message came in between: what was waiting reads again.
-            self._phase = Phase.LIVE
+            self._stay()
             self._restart_waits()
             self._schedule()
         else:
@@ -313,7 +322,7 @@ class Run:
             log.error("a workflow's failure can't be recorded", workflow_id=self.id, reason=reason)
             self.abort()
             return
-        self._phase = Phase.LIVE
+        self._stay()
         self.fail(error)
         self._schedule()
 
@@ -503,8 +512,15 @@ class Run:
         if marked and not self._outcomes:
             self._park()
         else:
-            self._phase = Phase.LIVE
+            self._stay()
             self._schedule()
+
+    def _stay(self) -> None:
+        """Be live, again."""
+        self._phase = Phase.LIVE
+        if self._stays is not None:
+            self._stays.set_result(None)
+            self._stays = None
 
     def _waits(self) -> dict[int, Waiting]:
         return {seq: call.effect.waiting for seq, call in self._calls.items() if call.begun and call.effect.waiting}
