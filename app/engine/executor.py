@@ -61,6 +61,7 @@ class Executor(Service):
         self._reserved = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._rings_at = float("-inf")
+        self._rang = False
         self._backlog = False
         self.draining = False
         self.id = ExecutorId("")
@@ -231,7 +232,11 @@ class Executor(Service):
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._rings_at, self._alarm = at, loop.call_at(at, self.poke)
+        self._rings_at, self._alarm = at, loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        self._rang = True
+        self.poke()
 
     async def wake(self, ids: Sequence[str]) -> None:
         """Queue parked workflows; what this process can run of them it claims at once."""
@@ -254,6 +259,13 @@ class Executor(Service):
             await self.wake(waiting)
 
     async def tick(self) -> None:
+        rang, self._rang = self._rang, False
+        await self._claim_due()
+        # One alarm stands for all: the next one is known to the database alone.
+        if rang and (seconds := await workflows.next_due(self._line)) is not None:
+            self.alarm(seconds)
+
+    async def _claim_due(self) -> None:
         while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
             await point("executor.before_claim")
             taken = await workflows.claim(self._line, self.id, self.definitions, room)

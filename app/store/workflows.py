@@ -143,6 +143,12 @@ async def claim(line: db.Line, executor: ExecutorId, definitions: Sequence[tuple
     return _owned(await line.rows(_SQL["claim"], _who(executor, definitions, limit)))
 
 
+async def next_due(line: db.Line) -> float | None:
+    """Seconds until something is due that is not yet; None: nothing is."""
+    seconds: float | None = (await line.rows(_SQL["next_due"], {}))[0].seconds
+    return seconds
+
+
 async def take_over(
     line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int
 ) -> tuple[list[Owned], int]:

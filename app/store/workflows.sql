@@ -53,6 +53,13 @@ where w.id = due.id
 returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent
 
+-- name: next_due
+-- When the next queued or parked one is due. What is due already is left out: nobody has room for it, or has it
+-- registered.
+select extract(epoch from min(wake_at) - now())::float8 as seconds
+from workflows
+where status in ('QUEUED', 'WAITING') and wake_at is not null and wake_at > now()
+
 -- name: take_over
 -- Make running ones of lost executors this executor's own (or queue them for later). What they recorded is read in the next statement:
 -- this one's snapshot may be older than the last commit of the old owner.
