@@ -38,9 +38,6 @@ from app.store import db, steps
 
 log = telemetry.logger(__name__)
 
-RETRY_PAUSE = 0.2
-"""Seconds between tries of what only the database keeps from going through."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -275,7 +272,7 @@ class _Other(_Timed):
                     if self.left() == 0:
                         return self.failed(TimedOut())
                 except DatabaseUnavailable:
-                    pause = RETRY_PAUSE
+                    pause = tasks.RETRY_PAUSE
                 left = self.left()
                 await watch.wait(pause if left is None else left if pause is None else min(left, pause))
 
@@ -318,7 +315,7 @@ class Command(_Task):
             try:
                 return await self._do(call)
             except DatabaseUnavailable:
-                await asyncio.sleep(RETRY_PAUSE)
+                await asyncio.sleep(tasks.RETRY_PAUSE)
             except Aborted:
                 run.abort()
                 return None
@@ -366,7 +363,7 @@ class Transaction(Step):
                 async with self._tools.transactions:
                     return await self._commit(self._run, call)
             except _NotNow:
-                await asyncio.sleep(RETRY_PAUSE)
+                await asyncio.sleep(tasks.RETRY_PAUSE)
             finally:
                 self._run.stir()
 
@@ -400,7 +397,7 @@ class Transaction(Step):
             try:
                 return await self._tools.lookup.recorded(run.id, step)
             except DatabaseUnavailable:
-                await asyncio.sleep(RETRY_PAUSE)
+                await asyncio.sleep(tasks.RETRY_PAUSE)
 
 
 class _NotNow(Exception):

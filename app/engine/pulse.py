@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from app import telemetry
 from app.engine.clock import Clock
 from app.engine.service import Service
+from app.errors import DatabaseUnavailable
 from app.model import ExecutorId
-from app.store import db, executors
+from app.store import db, executors, migrations
 from app.store.executors import Beat
 
 log = telemetry.logger(__name__)
@@ -68,10 +69,12 @@ class Pulse(Service):
             self._away = True
             log.warning("the database does not answer, trying again", error=db.reason(error))
 
-    async def probe(self) -> bool:
-        """Whether the database takes a write."""
+    async def probe(self) -> None:
+        """Raises DatabaseUnavailable unless the database takes a write and has the schema that this code needs."""
         async with db.available():
-            return await executors.probe(self._line, self.id)
+            revision = await executors.probe(self._line, self.id)
+        if not migrations.suffices(revision):
+            raise DatabaseUnavailable("The database's schema is older than this service needs: run `migrate`.")
 
     async def neighbours(self) -> list[tuple[ExecutorId, int]]:
         """Executors that say they live on this host, with their process ids."""

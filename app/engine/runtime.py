@@ -199,8 +199,7 @@ class Runtime:
         if self.draining:
             raise Draining
         async with db.available(), asyncio.timeout(0.9):
-            if not await self._pulse.probe():
-                raise DatabaseUnavailable
+            await self._pulse.probe()
 
     # ---- what the parts tell each other
 
@@ -218,7 +217,7 @@ class Runtime:
         self._executor.doubt(ids)
 
     def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
-        tasks.spawn(self._executor.wake_watchers(ended, published), name="wake watchers")
+        tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(ended, published)), name="wake watchers")
 
     async def _beaten(self, beat: Beat) -> None:
         self.hub.wake_slice()
@@ -232,7 +231,7 @@ class Runtime:
 
     def _recovered(self) -> None:
         self.hub.wake_all()
-        tasks.spawn(self._executor.sweep_waits(), name="sweep waits")
+        tasks.spawn(tasks.insist(self._executor.sweep_waits), name="sweep waits")
 
     async def _lost(self) -> None:
         self._executor.drop_all()

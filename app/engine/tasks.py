@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from app import telemetry
+from app.errors import DatabaseUnavailable
 
 log = telemetry.logger(__name__)
+
+RETRY_PAUSE = 0.2
+"""Seconds between tries of what only the database keeps from going through."""
+
 _running: set[asyncio.Task[Any]] = set()
 
 
@@ -18,6 +23,15 @@ def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
     _running.add(task)
     task.add_done_callback(_ended)
     return task
+
+
+async def insist(do: Callable[[], Awaitable[None]]) -> None:
+    """Do what must not be left undone because the database was away just then."""
+    while True:
+        try:
+            return await do()
+        except DatabaseUnavailable:
+            await asyncio.sleep(RETRY_PAUSE)
 
 
 def _ended(task: asyncio.Task[Any]) -> None:

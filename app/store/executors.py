@@ -77,6 +77,7 @@ async def leave(line: db.Line, executor: ExecutorId) -> None:
     await line.rows(_SQL["leave"], {"executor": executor})
 
 
-async def probe(line: db.Line, executor: ExecutorId) -> bool:
-    """Whether the database takes a write, and still counts this executor."""
-    return bool(await line.rows(_SQL["probe"], {"executor": executor}))
+async def probe(line: db.Line, executor: ExecutorId) -> str | None:
+    """The schema's revision, after a write; None when the database does not know this executor any more."""
+    rows = await line.rows(_SQL["probe"], {"executor": executor})
+    return rows[0].revision if rows else None

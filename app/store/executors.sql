@@ -83,8 +83,8 @@ where e.id = %(executor)s
   and not exists (select from workflows w where w.executor_id = e.id and w.status = 'RUNNING')
 
 -- name: probe
--- Show that the database takes a write.
+-- Show that the database takes a write, and what its schema's revision is.
 update executors
 set heartbeat_at = now()
 where id = %(executor)s
-returning id
+returning (select version_num from alembic_version) as revision
