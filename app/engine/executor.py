@@ -58,6 +58,8 @@ class Executor(Service):
         self._concurrency, self._cache, self._linger = concurrency, cache, linger
         self._runs: dict[WorkflowId, Run] = {}
         self._parked: OrderedDict[WorkflowId, Run] = OrderedDict()
+        self._coming: set[tuple[str, int]] = set()
+        """(id, generation) of what is ours, and is still being read."""
         self._reserved = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._rings_at = float("-inf")
@@ -89,12 +91,17 @@ class Executor(Service):
 
     def holds(self, id: str, generation: int) -> bool:
         run = self._runs.get(WorkflowId(id)) or self._parked.get(WorkflowId(id))
-        return run is not None and run.generation == generation
+        return (run is not None and run.generation == generation) or (id, generation) in self._coming
 
     # ---- running
 
     def launch(self, owned: Owned, definition: Definition, records: steps.Records | None = None) -> None:
         """Run a workflow that has become this process's own."""
+        if (other := self._runs.get(owned.id)) is not None:
+            if other.generation > owned.generation:
+                return  # adopted while the answer of an earlier claim was on its way
+            # Claimed again before this process heard that its own park was committed.
+            other.abort()
         run = Run(
             owned,
             definition,
@@ -104,9 +111,6 @@ class Executor(Service):
             clock=self._clock,
             linger=self._linger,
         )
-        if (older := self._runs.get(owned.id)) is not None:
-            # Claimed again before this process heard that its own park was committed.
-            older.abort()
         self._runs[owned.id] = run
         context = self._context(run)
 
@@ -127,11 +131,14 @@ class Executor(Service):
                 if run is not None:
                     run.suspend()
                 cold.append(owned)
+        coming = {(owned.id, owned.generation) for owned in cold}
+        self._coming |= coming
         self._reserved += len(cold)
         try:
             await self._recover(cold)
         finally:
             self._reserved -= len(cold)
+            self._coming -= coming
 
     async def _recover(self, cold: Sequence[Owned]) -> None:
         if not cold:
