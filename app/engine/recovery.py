@@ -24,6 +24,9 @@ log = telemetry.logger(__name__)
 
 BETWEEN_LOOKS = 2.0
 """Seconds between two looks at a free lock, at least."""
+IDLE = 3600.0
+SOON = 0.2
+"""Seconds until it is tried again to take over what somebody just held."""
 PATIENCE = 5.0
 """Seconds until it is tried again to take over what there was no room for, or what nobody here has registered."""
 
@@ -40,12 +43,13 @@ class Recovery(Service):
     name = "recovery"
 
     def __init__(self, database: db.Database, *, executor: Executor, pulse: Pulse, time_to_live: float) -> None:
-        super().__init__(interval=3600.0)
+        super().__init__(interval=IDLE)
         self._line = db.Line(database, "recovery")
         self._executor, self._pulse, self._time_to_live = executor, pulse, time_to_live
         self._suspects: dict[ExecutorId, Suspicion] = {}
         self._orphans: frozenset[tuple[str, int]] = frozenset()
         self._tried = float("-inf")
+        self._left = False
 
     # ---- what each beat brings
 
@@ -95,6 +99,9 @@ class Recovery(Service):
 
     # ---- taking over
 
+    def pause(self) -> float:
+        return SOON if self._left else IDLE
+
     async def tick(self) -> None:
         taken_over = 0
         while not self._stopping and (room := min(self._executor.room, CLAIM)) > 0:
@@ -104,6 +111,8 @@ class Recovery(Service):
             await self._executor.take(taken)
             taken_over += seen
             if seen < room:
+                # A message, say, was being sent to one of them: its row was locked, and so it was passed over.
+                self._left = await workflows.any_lost(self._line, self._executor.definitions)
                 await executors.forget(self._line)
                 break
         if taken_over:

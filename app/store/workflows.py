@@ -158,13 +158,17 @@ async def take_over(
     return _owned([row[:-1] for row in found if row.status == Status.RUNNING]), len(found)
 
 
+async def any_lost(line: db.Line, definitions: Sequence[tuple[str, str]]) -> bool:
+    """Whether dead executors still run something of these (name, version) pairs."""
+    return bool((await line.rows(_SQL["any_lost"], _named(definitions)))[0].lost)
+
+
 def _who(executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int) -> dict[str, Any]:
-    return {
-        "executor": executor,
-        "names": [name for name, _ in definitions],
-        "versions": [version for _, version in definitions],
-        "limit": limit,
-    }
+    return {"executor": executor, "limit": limit, **_named(definitions)}
+
+
+def _named(definitions: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    return {"names": [name for name, _ in definitions], "versions": [version for _, version in definitions]}
 
 
 async def adopt(line: db.Line, executor: ExecutorId, orphans: Sequence[tuple[str, int]]) -> list[Owned]:

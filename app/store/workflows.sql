@@ -90,6 +90,19 @@ where w.id = lost.id
 returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent, w.status
 
+-- name: any_lost
+-- Whether there is anything left to take over.
+select exists (
+    select
+    from executors e
+    join workflows w on w.executor_id = e.id and w.status = 'RUNNING'
+    where not e.alive
+      and exists (
+          select from unnest(%(names)s::text[], %(versions)s::text[]) as d (name, version)
+          where d.name = w.name and d.version = w.version
+      )
+) as lost
+
 -- name: adopt
 -- Take over from oneself: rows that say running and mine, of which this process knows nothing.
 with orphan as materialized (
