@@ -9,6 +9,7 @@ keepalives, and a session that hangs inside a transaction is ended by the server
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from enum import StrEnum
@@ -17,8 +18,8 @@ from typing import Any, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, namedtuple_row
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection as PoolConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -129,6 +130,26 @@ async def available() -> AsyncIterator[None]:
         raise
 
 
+def abandoned(connection: Connection) -> bool:
+    """Whether the server has closed a connection that nobody was using, as it does when it is restarted.
+
+    Then there is something to be read, its farewell and the end; libpq notices when it reads them.
+    """
+    poll = select.poll()
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        while poll.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.Error:
+        return True
+    return False
+
+
+def _refuse_abandoned(adapted: Any, _record: object, _proxy: object) -> None:
+    if abandoned(adapted.driver_connection):
+        raise InvalidatePoolError
+
+
 class Database:
     """Where the connections come from. `url` is any PostgreSQL URL that libpq or SQLAlchemy takes."""
 
@@ -144,6 +165,7 @@ class Database:
             hide_parameters=True,
             connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_abandoned)
 
     async def connect(self, duty: str, *, settings: Mapping[str, str] = PLANNED_EACH_TIME) -> Connection:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
@@ -243,7 +265,7 @@ class Line:
                 raise
 
     async def _open(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is None or abandoned(self._connection):
             connection = await self._database.connect(self._duty, settings=self._settings)
             if self._opened is not None:
                 await self._opened(connection)
