@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from app.api.schemas.base import After, Cursor, Flag, Keys, Limit, Mode, Out, Query, Timeout
+from app.api.schemas.base import After, Cursor, Flag, Keys, Limit, Mode, Moment, Out, Query, Timeout
 from app.model import Status
 
 WHICH = "Only these keys; may be repeated."
@@ -51,7 +51,7 @@ class Event(Out):
     ]
     value: Annotated[Any, Field(description="Any JSON value; null as well when the key was set to null.")]
     position: Annotated[int, Field(description="Counts all sets of the workflow from 1; 0 when never set.")]
-    set_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+    set_at: Moment | None
     workflow_status: Status
 
 

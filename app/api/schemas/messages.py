@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.api.schemas.base import Body, Cursor, KeyName, Limit, Out, Query
+from app.api.schemas.base import Body, Cursor, KeyName, Limit, Moment, Out, Query
 from app.api.schemas.events import Event
-from app.api.schemas.workflows import Moment, PerhapsMoment
 
 
 class Send(Body):
@@ -30,7 +29,7 @@ class Message(Out):
     position: Annotated[int, Field(description="Counts the messages of the workflow from 1.")]
     event_position: Annotated[int, Field(description="The workflow's last event when this was accepted.")]
     sent_at: Moment
-    received_at: PerhapsMoment
+    received_at: Moment | None
 
 
 class SentMessage(Message):

@@ -16,6 +16,7 @@ from app.api.schemas.base import (
     KnownId,
     Limit,
     Mode,
+    Moment,
     Name,
     NewId,
     Out,
@@ -90,6 +91,9 @@ class CancelQuery(Query):
     children: Annotated[Flag, Field(description="Whether its children are cancelled too.")] = True
 
 
+INCLUDE = "^(input|output|error)(,(input|output|error)){0,2}$"
+
+
 def _members(text: str) -> str:
     members = text.split(",")
     if len(set(members)) < len(members) or not set(members) <= {"input", "output", "error"}:
@@ -123,7 +127,7 @@ class ListQuery(Query):
         "desc"
     )
     include: Annotated[
-        Annotated[str, AfterValidator(_members)] | None,
+        Annotated[str, AfterValidator(_members), Field(json_schema_extra={"pattern": INCLUDE})] | None,
         Field(description="What is otherwise left out: a comma-separated list of input, output and error."),
     ] = None
     limit: Limit = 100
@@ -133,10 +137,6 @@ class ListQuery(Query):
 class StepsQuery(Query):
     limit: Limit = 100
     cursor: Cursor = None
-
-
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-PerhapsMoment = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
 
 
 class WorkflowError(Out):
@@ -166,11 +166,11 @@ class WorkflowRest(Out):
     schedule: str | None
     attempts: Annotated[int, Field(description="1, and the take-overs after an executor was lost.")]
     created_at: Moment
-    started_at: Annotated[PerhapsMoment, Field(description="Its first run.")]
+    started_at: Annotated[Moment | None, Field(description="Its first run.")]
     updated_at: Annotated[Moment, Field(description="The last change of its status.")]
-    completed_at: PerhapsMoment
-    deadline: PerhapsMoment
-    wake_at: PerhapsMoment
+    completed_at: Moment | None
+    deadline: Moment | None
+    wake_at: Moment | None
 
 
 class Workflow(WorkflowRest, WorkflowBase):
