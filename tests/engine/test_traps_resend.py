@@ -167,7 +167,7 @@ async def test_a_claim_whose_answer_was_lost_is_adopted(engine: Engine):
         await ctx.step(note)
         return 1
 
-    claims = []
+    claims: list[int] = []
 
     async def lose_the_claim() -> None:
         if not claims and await engine.one("select count(*) from workflows where generation > 1"):
