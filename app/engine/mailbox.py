@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from app.engine import tasks
 from app.engine.hub import INBOX, Hub
 from app.engine.lookup import Lookup
+from app.engine.points import point
 from app.errors import DatabaseUnavailable
 from app.model import JsonText, WorkflowId
 
+UNSEEN = -1
+"""Stands for a number of messages while some of them may not have been read."""
 PAUSE = 0.2
 """Seconds between reads while the database is away."""
 
@@ -28,7 +31,7 @@ class Mailbox:
     def __init__(
         self, id: WorkflowId, topic: str, *, hub: Hub, lookup: Lookup, counted: Callable[[str, int], None]
     ) -> None:
-        """`counted` is told how many messages the workflow has had, each time they are read."""
+        """`counted` is told how many messages the workflow had had when none was left on the topic, or UNSEEN."""
         self._id, self._topic = id, topic
         self._hub, self._lookup, self._counted = hub, lookup, counted
         self._found: dict[int, Found] = {}
@@ -67,16 +70,37 @@ class Mailbox:
         with self._hub.watch(self._id, INBOX) as watch:
             while self._takers:
                 try:
-                    unread = await self._lookup.unread(self._id, self._topic, self._last)
+                    found = await self._look()
                 except DatabaseUnavailable:
                     await watch.wait(PAUSE)
-                    continue
-                if unread is not None:
-                    self._counted(self._topic, unread.inbox)
-                if unread is None or unread.position is None or unread.payload is None:
-                    await watch.wait()
-                    continue
-                self._last = unread.position
-                self._found[unread.position] = Found(unread.position, unread.payload)
-                self._deal()
+                else:
+                    if not found:
+                        await watch.wait()
         self._task = None
+
+    async def last_look(self, seq: int) -> bool:
+        """Whether there is nothing for a taker, by a read that was begun after this call."""
+        while seq in self._takers:
+            try:
+                if not await self._look():
+                    return seq in self._takers
+            except DatabaseUnavailable:
+                await asyncio.sleep(PAUSE)
+        return False
+
+    async def _look(self) -> bool:
+        """Read once, and deal; whether there was a message."""
+        await point("mailbox.before_read")
+        unread = await self._lookup.unread(self._id, self._topic, self._last)
+        if unread is None or unread.position is None or unread.payload is None:
+            if unread is not None:
+                self._counted(self._topic, unread.inbox)
+            return False
+        # There may be more: only a read that finds nothing tells that all there is was seen.
+        self._counted(self._topic, UNSEEN)
+        # Two reads at once may find the same one.
+        if unread.position > self._last:
+            self._last = unread.position
+            self._found[unread.position] = Found(unread.position, unread.payload)
+            self._deal()
+        return True
