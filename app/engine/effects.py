@@ -118,7 +118,9 @@ class Step(_Task):
                 output = await self._once(call)
                 await point("step.after_call")
                 return None if output is None else Outcome(started_at, output, attempts=attempt)
-            except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            except (asyncio.CancelledError, Unwound):
+                raise
+            except BaseException as error:
                 failure = failures.describe(error, step=call.name)
                 if not self._spec.retry.retries(error, attempt):
                     log.info("step failed", workflow_id=run.id, step=call.name, attempts=attempt)
@@ -153,7 +155,15 @@ class Step(_Task):
 
 def in_thread(tools: Tools, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
     """Call a plain function in one of the threads for steps, with the caller's context variables."""
-    bound = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+
+    def called() -> Any:
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:
+            # No future takes it, so nobody would ever hear of it; in an async step it becomes this as well.
+            raise RuntimeError("the step raised StopIteration") from error
+
+    bound = functools.partial(contextvars.copy_context().run, called)
     return asyncio.get_running_loop().run_in_executor(tools.threads, bound)
 
 
