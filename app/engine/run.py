@@ -509,7 +509,7 @@ class Run:
             marked = False
         if self._phase is not Phase.PARKING:
             return
-        if marked and not self._outcomes:
+        if marked and not self._outcomes and self._parkable():
             self._park()
         else:
             self._stay()
@@ -540,6 +540,9 @@ class Run:
             tasks.spawn(self._owner.look_again(self), name=f"look again {self.id}")
         for call in self._calls.values():
             call.effect.cancel()
+        for call, outcome in self._outcomes:
+            if outcome.received is not None:
+                self.mail[call.name].dealt(outcome.received, kept=False)
         self._outcomes.clear()
         if (deadline := self._next_deadline()) is not None:
             self._owner.due(deadline)
