@@ -77,9 +77,7 @@ class Trial:
             executions[id].append((place, label, pid, token))
         with self.service.client() as client:
             for id in [*self.ids, *(f"parents-{n}.child" for n in range(self._each))]:
-                Verdict(client, id, executions[id], self._recorded).give(
-                    kills=self.kills, lives=1 + self.kills + self.stops
-                )
+                Verdict(client, id, executions[id], self._recorded).give(kills=self.kills, lives=lives)
         effects = self._ask("select workflow_id, label, token from effects")
         assert len(effects) == 4 * self._each
         steps = "select workflow_id, output #>> '{}' from steps where kind = 'transaction'"
@@ -88,7 +86,7 @@ class Trial:
     def _start(self, id: str) -> None:
         kind, number = id.split("-")
         plan = {"log": str(self._log), "pace": 0.2 + 0.02 * int(number)}
-        body = {"name": "steps" if kind == DELAYED else kind, "id": id, "input": plan}
+        body: dict[str, Any] = {"name": "steps" if kind == DELAYED else kind, "id": id, "input": plan}
         if kind == DELAYED:
             body["delay"] = 2 + 0.5 * int(number)
         response = self._client.post("/workflows", json=body)
