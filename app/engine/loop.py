@@ -41,15 +41,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def idle(self) -> bool:
         return not self._ready
 
-    def turn(self, limit: int) -> None:
-        """Run up to `limit` callbacks. Must be called from a plain callback, not from within a task."""
+    def turn(self, limit: int, enough: Callable[[], bool] = lambda: False) -> None:
+        """Run up to `limit` callbacks, or until it is `enough`. Must be called from a plain callback, not from
+        within a task."""
         # What asyncio offers to those who write event loops; it has no public names for it.
         outer = events._get_running_loop()
         events._set_running_loop(self)
         self._turning = True
         try:
             ready = self._ready
-            while ready and limit:
+            while ready and limit and not enough():
                 limit -= 1
                 handle = ready.popleft()
                 if not handle.cancelled():

@@ -235,7 +235,7 @@ class Run:
         self._sets += 1
         if not self.history.published(key):
             self._scribe.event(key, value, None)
-        return self._sets % SLICE == 0
+        return self._sets % SLICE == 0 or self._scribe.heavy
 
     def publish_in_step(self, key: str, value: JsonText, seq: int) -> asyncio.Future[None]:
         """Set an event from inside a step. The future is done when it is committed."""
@@ -339,7 +339,7 @@ class Run:
             return
         given = 0
         while self._phase is Phase.LIVE and not self._scribe.heavy:
-            self.loop.turn(SLICE)
+            self.loop.turn(SLICE, self._stands_still)
             if self._failure is not None or (self._root is not None and self._root.done()):
                 self._finish()
             elif not self.loop.idle or given >= SLICE:
@@ -351,6 +351,9 @@ class Run:
                 self._begin_calls()
                 self._consider_parking()
                 return
+
+    def _stands_still(self) -> bool:
+        return self._scribe.heavy
 
     def _give(self) -> bool:
         """Give the code its next result; False: there is none."""
