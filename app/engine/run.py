@@ -210,7 +210,11 @@ class Run:
 
     def check_caller(self) -> None:
         """Durable calls are the workflow's own; on a closed run they raise what closed it."""
-        if asyncio.get_running_loop() is not self.loop:
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
             raise AuthoringError(
                 "Durable calls can be made by the workflow's own tasks only: not in a step, not in a thread, not in"
                 " a task that something else started."
