@@ -364,12 +364,7 @@ class Run:
         if (record := self.history.take()) is not None:
             call = self._calls.get(record.seq)
             if call is None or call.future.done():
-                self.fail(
-                    NonDeterministicWorkflow(
-                        f"Call {record.seq}, {record.kind} {record.name!r}, was recorded, and is not made any more."
-                        " Register changed code as a new version, beside the old one."
-                    )
-                )
+                self._miss(record)
                 return True
             self._now = max(self._now, record.completed_at)
             call.future.set_result(
@@ -390,6 +385,14 @@ class Run:
                 call.future.set_result(outcome)
                 return True
         return False
+
+    def _miss(self, record: Recorded) -> None:
+        self.fail(
+            NonDeterministicWorkflow(
+                f"Call {record.seq}, {record.kind} {record.name!r}, was recorded, and is not made any more."
+                " Register changed code as a new version, beside the old one."
+            )
+        )
 
     def _committed_first(self) -> bool:
         return bool(self._outcomes) and self._outcomes[0][1].committed_at is not None
@@ -455,6 +458,10 @@ class Run:
 
     def _ending(self) -> tuple[Status, JsonText | None, JsonText | None]:
         root = self._root
+        returned = root is not None and root.done() and not root.cancelled() and root.exception() is None
+        # When it returned the first time, nothing that it had called came out any more.
+        if returned and (left := self.history.take()) is not None:
+            self._miss(left)
         error: BaseException | None = self._failure
         if root is None or error is not None:
             self._leave(Aborted("The workflow has failed."))
