@@ -62,7 +62,7 @@ class Recovery(Service):
                 log.warning("an executor is dead, its workflows are taken over", executor=id)
                 self._tried = float("-inf")
         now = asyncio.get_running_loop().time()
-        if (dead or any(not peer.alive for peer in beat.peers)) and now - self._tried >= PATIENCE:
+        if (dead or beat.lost or any(not peer.alive for peer in beat.peers)) and now - self._tried >= PATIENCE:
             self._tried = now
             self.poke()
         await self._adopt(beat, in_flight)

@@ -29,7 +29,8 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What one beat brought. Times ahead are in seconds, None when there is nothing."""
+    """What one beat brought. Times ahead are in seconds, None when there is nothing. `lost`: there are workflows that
+    say running, and belong to no executor that is alive."""
 
     at: datetime
     alive: bool
@@ -37,6 +38,7 @@ class Beat:
     due_in: float | None
     overdue_in: float | None
     running: frozenset[tuple[str, int]]
+    lost: bool
     peers: tuple[Peer, ...]
 
 
@@ -54,7 +56,7 @@ async def beat(line: db.Line, executor: ExecutorId, hint: int) -> Beat:
     row: Any = (await line.rows(_SQL["beat"], {"executor": executor, "hint": hint}))[0]
     running = frozenset((own["id"], own["generation"]) for own in json.loads(row.running))
     peers = tuple(Peer(**peer) for peer in json.loads(row.peers))
-    return Beat(row.at, row.alive, row.uptime, row.due_in, row.overdue_in, running, peers)
+    return Beat(row.at, row.alive, row.uptime, row.due_in, row.overdue_in, running, row.lost, peers)
 
 
 async def here(line: db.Line, executor: ExecutorId, host: str) -> list[tuple[ExecutorId, int]]:

@@ -34,6 +34,11 @@ select now() as at,
            from workflows w
            where w.executor_id = %(executor)s and w.status = 'RUNNING'
        ) as running,
+       exists (
+           select
+           from workflows w
+           where w.status = 'RUNNING' and (w.executor_id in (select id from executors where alive)) is not true
+       ) as lost,
        (
            select coalesce(json_agg(json_build_object(
                       'id', e.id,

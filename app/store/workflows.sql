@@ -61,13 +61,15 @@ from workflows
 where status in ('QUEUED', 'WAITING') and wake_at is not null and wake_at > now()
 
 -- name: take_over
--- Make running ones of lost executors this executor's own (or queue them for later). What they recorded is read in the next statement:
--- this one's snapshot may be older than the last commit of the old owner.
+-- Make running ones of lost executors this executor's own (or queue them for later). Lost is who is dead, or was dead
+-- and is forgotten: an executor may start one more before it hears of its own death. What they recorded is read in the
+-- next statement: this one's snapshot may be older than the last commit of the old owner.
 with lost as materialized (
     select w.id
-    from executors e
-    join workflows w on w.executor_id = e.id and w.status = 'RUNNING'
-    where not e.alive
+    from workflows w
+    where w.status = 'RUNNING'
+      -- As a hashed lookup and not as a join: a row that was taken over meanwhile is asked again.
+      and (w.executor_id in (select id from executors where alive)) is not true
       and exists (
           select from unnest(%(names)s::text[], %(versions)s::text[]) as d (name, version)
           where d.name = w.name and d.version = w.version
@@ -94,9 +96,9 @@ returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w
 -- Whether there is anything left to take over.
 select exists (
     select
-    from executors e
-    join workflows w on w.executor_id = e.id and w.status = 'RUNNING'
-    where not e.alive
+    from workflows w
+    where w.status = 'RUNNING'
+      and (w.executor_id in (select id from executors where alive)) is not true
       and exists (
           select from unnest(%(names)s::text[], %(versions)s::text[]) as d (name, version)
           where d.name = w.name and d.version = w.version
