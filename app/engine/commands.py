@@ -379,6 +379,7 @@ async def _within(birth: Birth) -> Row | None:
     except TimeoutError:
         if not birth.sent:
             birth.future.cancel()
+            birth.row = ""
         raise DatabaseUnavailable from None
 
 

@@ -253,6 +253,7 @@ class Executor(Service):
 
     async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
         """These workflows have ended, those have set events: whoever is parked until then goes on."""
+        await point("executor.before_wake")
         async with db.available():
             waiting = await workflows.watchers(self._line, ended, published)
         if waiting:

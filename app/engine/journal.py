@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from app import telemetry
 from app.engine.clock import Clock
 from app.engine.points import point
-from app.errors import Aborted, Draining, Overloaded
+from app.errors import Aborted, Draining, MilepostError, Overloaded
 from app.model import ExecutorId, JsonText, WorkflowId
 from app.store import db, journal
 
@@ -70,6 +70,8 @@ class Entry:
     fertile: bool = False
     rows: int = 1
     size: int = 0
+    again: bool = False
+    """Whether it may have been committed already, without an answer."""
 
     @property
     def ends(self) -> bool:
@@ -92,6 +94,7 @@ class Birth:
     """The row of the answer (its `at` is the time of the start), or None: the id was taken already. Cancelled
     before it was sent, it never is."""
     sent: bool = False
+    again: bool = False
 
 
 _SETTINGS = {
@@ -118,7 +121,7 @@ class Writer(Protocol):
     def fenced(self) -> None:
         """The workflow is not this process's any more; nothing of the entry was written."""
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: MilepostError) -> None:
         """The database will never take this entry; nothing of it was written."""
 
 
@@ -159,7 +162,7 @@ class Journal:
 
     def start(self, id: WorkflowId, row: str) -> Birth:
         """Insert a workflow in the next flush; raises Overloaded when too many are waiting for that already."""
-        if self._births >= self._buffer:
+        if self._births >= self._buffer or self.load >= 2 * self._buffer:
             raise Overloaded(f"{self._buffer} starts are waiting for the database already; try again.")
         birth = Birth(id, row, asyncio.get_running_loop().create_future())
         self._births += 1
@@ -211,10 +214,12 @@ class Journal:
             if row is None and lane is not Lane.SLOW:
                 writer.lane = Lane.SLOW
                 self.hand_over(Lane.SLOW, item)
-            elif row is None or not row.mine:
-                _lose(entry)
-                writer.fenced()
-            else:
+                continue
+            try:
+                if row is None or not row.mine:
+                    _lose(entry)
+                    writer.fenced()
+                    continue
                 if entry.keys or entry.ends:
                     self._published(writer.id, entry.keys, entry.ends)
                     if row.watched:
@@ -223,6 +228,10 @@ class Journal:
                     # Of two children with one id the second finds it taken.
                     _resolve(birth, born.pop(birth.id, None))
                 writer.committed(entry, moved=row.moved)
+            except Exception:
+                # The others of this commit must not suffer from a defect in one. Out of memory, it is adopted anew.
+                log.exception("a workflow could not go on after a commit", workflow_id=writer.id)
+                writer.fenced()
         if watched:
             self._watched(
                 [id for id, entry in watched if entry.ends], {id: entry.keys for id, entry in watched if entry.keys}
@@ -234,10 +243,10 @@ def _resolve(birth: Birth, row: Any) -> None:
         birth.future.set_result(row)
 
 
-def _lose(entry: Entry) -> None:
+def _lose(entry: Entry, reason: BaseException | None = None) -> None:
     for birth in entry.starts:
         if not birth.future.done():
-            birth.future.set_exception(Aborted())
+            birth.future.set_exception(reason or Aborted())
 
 
 class _Queue:
@@ -340,13 +349,14 @@ class _Queue:
             return None
         return writer, entry
 
-    async def _commit(self, items: Sequence[Item], *, again: bool = False, alone: bool = True) -> None:
-        """Carry on with a batch until each of its items is settled, or put off. `again`: it may have been committed
-        already; not `alone`: it is a part of one that did not go through."""
+    async def _commit(self, items: Sequence[Item], *, alone: bool = True) -> None:
+        """Carry on with a batch until each of its items is settled, or put off; not `alone`: it is a part of one
+        that did not go through."""
         epoch, tries = self._epoch, 0
         while self._epoch == epoch:
             try:
                 await point("journal.before_flush")
+                again = any(_part(item).again for item in items)
                 rows = await journal.flush(
                     self._line, self._owner.executor, _batch(items), skip=self._lane is not Lane.SLOW, again=again
                 )
@@ -354,27 +364,36 @@ class _Queue:
             except db.FAILURES as error:
                 verdict = db.verdict(error)
                 _report(self._lane, verdict, error, tries)
-                if verdict in (db.Verdict.REFUSED, db.Verdict.BUSY) and len(items) > 1:
-                    middle = len(items) // 2
-                    await self._commit(items[:middle], again=again, alone=False)
-                    await self._commit(items[middle:], again=again, alone=False)
+                if await self._divided(items, error, verdict, alone=alone):
                     return
-                if verdict is db.Verdict.REFUSED:
-                    _refuse(items[0], error)
-                    return
-                if db.held(error) and not again and (self._waiting or not alone):
-                    self._put_off(items[0])
-                    return
-                again = again or verdict is db.Verdict.LOST
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                 tries += 1
             else:
                 if self._epoch == epoch:
                     self._owner.settle(items, rows, self._lane)
-                return
+                    return
         for item in items:
-            if isinstance(item, Birth) and not item.future.done():
+            if not isinstance(item, Birth):
+                _lose(item[1])
+            elif not item.future.done():
                 item.future.set_exception(Draining())
+
+    async def _divided(self, items: Sequence[Item], error: Exception, verdict: db.Verdict, *, alone: bool) -> bool:
+        """See to a batch that did not go through; False: all that can be done is to send it again as it is."""
+        if verdict in (db.Verdict.REFUSED, db.Verdict.BUSY) and len(items) > 1:
+            middle = len(items) // 2
+            await self._commit(items[:middle], alone=False)
+            await self._commit(items[middle:], alone=False)
+        elif verdict is db.Verdict.REFUSED:
+            _refuse(items[0], error)
+        elif db.held(error) and (self._waiting or not alone):
+            self._put_off(items[0])
+        else:
+            if verdict is db.Verdict.LOST:
+                for item in items:
+                    _part(item).again = True
+            return False
+        return True
 
     def _put_off(self, item: Item) -> None:
         """Somebody holds its row for long: let the others go first, but nothing of its own workflow."""
@@ -397,8 +416,9 @@ def _refuse(item: Item, error: BaseException) -> None:
             item.future.set_exception(error)
         return
     writer, entry = item
-    _lose(entry)
-    writer.refused(f"The database refused what the workflow recorded: {db.reason(error)}.")
+    refusal = MilepostError(f"The database refused what the workflow recorded: {db.reason(error)}.")
+    writer.refused(refusal)
+    _lose(entry, refusal)
 
 
 def _batch(items: Sequence[Item]) -> journal.Batch:
@@ -433,6 +453,11 @@ def _rarities(pairs: Sequence[tuple[Writer, Entry]]) -> journal.Rarities:
         positions=sorted({position for _, entry in pairs for position, _ in entry.received}),
         seqs=sorted({seq for _, entry in pairs for seq in entry.waited}),
     )
+
+
+def _part(item: Item) -> Entry | Birth:
+    """What of an item goes into the statement."""
+    return item[1] if isinstance(item, tuple) else item
 
 
 def _id(item: Item | Writer) -> str:

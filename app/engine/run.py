@@ -317,17 +317,16 @@ class Run:
     def fenced(self) -> None:
         self.abort()
 
-    def refused(self, reason: str) -> None:
-        error = MilepostError(reason)
-        self._scribe.drop(error)
+    def refused(self, reason: MilepostError) -> None:
+        self._scribe.drop(reason)
         if self._phase is Phase.CLOSED:
             return
         if self._phase is Phase.ENDING and self._failure is not None:
-            log.error("a workflow's failure can't be recorded", workflow_id=self.id, reason=reason)
+            log.error("a workflow's failure can't be recorded", workflow_id=self.id, reason=reason.detail)
             self.abort()
             return
         self._stay()
-        self.fail(error)
+        self.fail(reason)
         self._schedule()
 
     # ---- the pump

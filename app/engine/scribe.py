@@ -94,7 +94,7 @@ class Scribe:
                 future.exception()  # whoever does not wait for it need not hear of it
 
     def _weigh(self, entry: Entry) -> None:
-        self.heavy = entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
+        self.heavy = self.heavy or entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
 
     # ---- what happens
 

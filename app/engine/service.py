@@ -58,7 +58,7 @@ class Service:
             except Exception as error:
                 failures += 1
                 self.failed(error, failures)
-            pause = self.pause() if not failures else min(0.05 * 2**failures, max(1.0, self._interval))
+            pause = self.pause() if not failures else min(0.05 * 2 ** min(failures, 10), max(1.0, self._interval))
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._poked.wait()
