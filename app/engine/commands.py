@@ -296,6 +296,8 @@ class Commands:
         ended: list[workflows.Aborted] = []
         cleanups = False
         async with self._database.transaction() as connection:
+            if children:
+                await workflows.lock_tree(connection, id)
             found, cleanups = await workflows.abort_if_active(connection, [(id, None)], Status.CANCELLED, None)
             ended += found
             # Each level in a statement of its own: children that were started by a commit which the lock
@@ -322,7 +324,7 @@ class Commands:
             self._published(WorkflowId(workflow.id), (), True)
         watched = [workflow.id for workflow in ended if workflow.watched]
         if watched:
-            tasks.spawn(self._executor.wake_watchers(watched, {}), name="wake watchers")
+            tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(watched, {})), name="wake watchers")
         if cleanups:
             self._executor.poke()
 
@@ -347,12 +349,13 @@ class Commands:
     async def delete(self, id: WorkflowId) -> None:
         """Raises WorkflowNotFound, WorkflowActive, DatabaseUnavailable."""
         async with self._database.transaction() as connection:
-            gone = await workflows.delete_if_ended(connection, [id])
-            if not gone:
-                locked = await workflows.lock(connection, id)
-                if locked is None:
-                    raise WorkflowNotFound
+            # The lock first, and then another look: what was committed while this waited for it is seen by that one.
+            locked = await workflows.lock(connection, id)
+            if locked is None:
+                raise WorkflowNotFound
+            if not locked[0].terminal:
                 raise WorkflowActive(workflow_status=locked[0].value)
+            gone = await workflows.delete_if_ended(connection, [id])
         self.aborted(gone, cleanups=False)
 
     async def end(self, targets: Sequence[tuple[str, int]], status: Status, error: JsonText) -> None:

@@ -237,6 +237,11 @@ async def abort_if_active(
     return [Aborted(row.id, row.watched) for row in found], any(row.cleanups for row in found)
 
 
+async def lock_tree(connection: db.Connection, id: WorkflowId) -> None:
+    """Hold a workflow's row and those of all active ones below it."""
+    await db.rows(connection, _SQL["lock_tree"], {"id": id})
+
+
 async def children(connection: db.Connection, parents: Sequence[str]) -> list[str]:
     return [row.id for row in await db.rows(connection, _SQL["children"], {"ids": list(parents)})]
 

@@ -244,6 +244,24 @@ where deadline <= now()
 order by deadline
 limit 100
 
+-- name: lock_tree
+-- Hold a workflow and all active ones below it until the end of the transaction, in the lock order: to lock a tree from
+-- its root down would deadlock with whoever goes by id.
+with recursive tree as (
+    select id
+    from workflows
+    where id = %(id)s
+    union
+    select w.id
+    from tree t
+    join workflows w on w.parent_id = t.id and w.status in ('QUEUED', 'RUNNING', 'WAITING')
+)
+select w.id
+from workflows w
+where w.id in (select id from tree)
+order by w.id
+for no key update of w
+
 -- name: children
 -- The active children of some workflows.
 select id
