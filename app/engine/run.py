@@ -119,6 +119,7 @@ class Run:
         self._outcomes: deque[tuple[Call, Outcome]] = deque()
         self._now = owned.started_at
         self._seq = self._sets = 0
+        self._reached = max(history.waits, default=0)
         self._scribe = Scribe(
             owned.id,
             done=history.done,
@@ -147,7 +148,8 @@ class Run:
 
     @property
     def replaying(self) -> bool:
-        return not self.history.exhausted
+        # The code had come as far as the last wait that is written down, whether or not it had recorded anything since.
+        return not self.history.exhausted or self._seq < self._reached
 
     @property
     def has_news(self) -> bool:
