@@ -207,12 +207,12 @@ class Executor(Service):
 
     async def look_again(self, run: Run) -> None:
         """What a run waits for may have come between its last look and its park, and nobody woke it then."""
-        try:
+
+        async def look() -> None:
             if await self._has_come(run):
                 await self.wake([run.id])
-        except DatabaseUnavailable:
-            # Whether it has come is asked again for everybody when the database is back.
-            log.info("a second look failed", workflow_id=run.id)
+
+        await tasks.insist(look)
 
     async def _has_come(self, run: Run) -> bool:
         if run.has_news:

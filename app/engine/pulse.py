@@ -45,19 +45,26 @@ class Pulse(Service):
         self._line = db.Line(database, "pulse", opened=self._register)
         self._clock, self._version, self._hint = clock, version, hint
         self._beaten, self._recovered, self._lost = beaten, recovered, lost
-        self._away = False
+        self._away = self._reborn = self._locked = False
         self.id = _new_id()
         self.host = socket.gethostname()
 
     async def tick(self) -> None:
         beat = await executors.beat(self._line, self.id, self._hint())
         self._clock.set(beat.at)
+        if not self._locked:
+            # After a reconnection an earlier session of ours may have held it for a while longer.
+            self._locked = await executors.hold(self._line, self._lock_key)
         if not beat.alive:
             log.warning("this executor was declared dead, and goes on as another", executor=self.id)
-            self.id = _new_id()
+            self.id, self._reborn = _new_id(), True
             await self._line.close()
-            await self._lost()
+            self.poke()
             return
+        if self._reborn:
+            # Known under the new name by now, so nobody takes for lost what is written under it.
+            self._reborn = False
+            await self._lost()
         if self._away:
             self._away = False
             log.info("the database is back")
@@ -93,14 +100,18 @@ class Pulse(Service):
         await self._line.close()
 
     async def _register(self, connection: db.Connection) -> None:
-        await executors.register(
+        self._locked = await executors.register(
             connection,
             self.id,
             host=self.host,
             pid=os.getpid(),
             version=self._version,
-            lock_key=zlib.crc32(self.id.encode()) << 31 | zlib.adler32(self.id.encode()) >> 1,
+            lock_key=self._lock_key,
         )
+
+    @property
+    def _lock_key(self) -> int:
+        return zlib.crc32(self.id.encode()) << 31 | zlib.adler32(self.id.encode()) >> 1
 
 
 def _new_id() -> ExecutorId:

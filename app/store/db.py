@@ -9,9 +9,11 @@ keepalives, and a session that hangs inside a transaction is ended by the server
 from __future__ import annotations
 
 import asyncio
+import os
 import select
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, cast
 
@@ -38,6 +40,8 @@ KEEPALIVE = {
 }
 ACQUIRE = 0.9
 """Seconds that a caller waits for a connection of the pool."""
+PATIENCE = 12.0
+"""Seconds that a server may take to answer: two more than it lets a statement run."""
 SESSION = {
     "timezone": "UTC",
     "statement_timeout": "10s",
@@ -85,6 +89,8 @@ _VERDICTS = {
     "22": Verdict.REFUSED,
     "23": Verdict.REFUSED,
     "54": Verdict.REFUSED,
+    "58": Verdict.BUSY,
+    "XX": Verdict.BUSY,
 }
 
 
@@ -247,10 +253,11 @@ class Line:
         async with self._lock:
             connection = await self._open()
             try:
-                return await rows(connection, statement, params)
-            except BaseException:
+                with _watched(connection):
+                    return await rows(connection, statement, params)
+            except BaseException as error:
                 # Also when cancelled: what is on its way would answer the next statement.
-                await self._drop_if_broken(connection)
+                await self._drop_if_broken(connection, error)
                 raise
 
     @asynccontextmanager
@@ -258,10 +265,11 @@ class Line:
         async with self._lock:
             connection = await self._open()
             try:
-                async with connection.transaction():
-                    yield connection
-            except BaseException:
-                await self._drop_if_broken(connection)
+                with _watched(connection):
+                    async with connection.transaction():
+                        yield connection
+            except BaseException as error:
+                await self._drop_if_broken(connection, error)
                 raise
 
     async def _open(self) -> Connection:
@@ -272,9 +280,11 @@ class Line:
             self._connection = connection
         return self._connection
 
-    async def _drop_if_broken(self, connection: Connection) -> None:
+    async def _drop_if_broken(self, connection: Connection, error: BaseException) -> None:
         idle = psycopg.pq.TransactionStatus.IDLE
-        if connection.closed or connection.info.transaction_status != idle:
+        # A plan that does not fit the schema any more is the connection's, not the database's.
+        broken = isinstance(error, psycopg.Error) and verdict(error) is Verdict.BROKEN
+        if broken or connection.closed or connection.info.transaction_status != idle:
             self._connection = None
             await close(connection)
 
@@ -282,6 +292,22 @@ class Line:
         if self._connection is not None:
             await close(self._connection)
             self._connection = None
+
+
+@contextmanager
+def _watched(connection: Connection) -> Iterator[None]:
+    """Hang up when the server has not answered for longer than it lets a statement run: it is not there any more,
+    whatever the network says. The statement then fails as one whose connection was lost."""
+    timer = asyncio.get_running_loop().call_later(PATIENCE, _hang_up, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(connection: Connection) -> None:
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 async def close(connection: Connection) -> None:

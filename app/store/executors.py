@@ -44,11 +44,16 @@ class Beat:
 
 async def register(
     connection: db.Connection, id: ExecutorId, *, host: str, pid: int, version: str, lock_key: int
-) -> None:
-    """Make this process known, and hold the session's lock that shows it alive."""
+) -> bool:
+    """Make this process known, and hold the session's lock that shows it alive; False: the lock is taken."""
     params = {"id": id, "host": host, "pid": pid, "version": version, "lock_key": lock_key}
     await db.rows(connection, _SQL["register"], params)
-    await db.rows(connection, _SQL["hold"], {"lock_key": lock_key})
+    return bool((await db.rows(connection, _SQL["hold"], {"lock_key": lock_key}))[0].held)
+
+
+async def hold(line: db.Line, lock_key: int) -> bool:
+    """Hold the session's lock, if it is free."""
+    return bool((await line.rows(_SQL["hold"], {"lock_key": lock_key}))[0].held)
 
 
 async def beat(line: db.Line, executor: ExecutorId, hint: int) -> Beat:

@@ -6,7 +6,7 @@ on conflict (id) do nothing
 
 -- name: hold
 -- Hold the lock that shows this session to be alive, until the session ends.
-select pg_try_advisory_lock(%(lock_key)s)
+select pg_try_advisory_lock(%(lock_key)s) as held
 
 -- name: beat
 -- Once a second: this executor's heartbeat, and all that it must know of the others and of what is due.
