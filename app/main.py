@@ -7,6 +7,7 @@ that a person can mend fails first: settings, workflow modules, the address, the
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import resource
 import socket
@@ -130,6 +131,10 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, embedded
     try:
         async with available():
             await runtime.start()
+        # What is there by now stays. A full collection would look through all of it each time, and stop the service
+        # for 100 ms about once a second of load.
+        gc.collect()
+        gc.freeze()
         await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
     finally:
         await runtime.stop()
