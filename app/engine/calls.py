@@ -53,6 +53,9 @@ class Effect(Protocol):
     def cancel(self) -> None:
         """The call isn't waited for any more. Begin may follow again, after a park."""
 
+    def abandon(self) -> None:
+        """The workflow was ended from outside. What a step is doing it goes on doing, and nobody takes the result."""
+
     @property
     def waiting(self) -> Waiting | None:
         """What it waits for, while that can be done without memory; None while something runs."""

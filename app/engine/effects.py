@@ -73,6 +73,9 @@ class _Task:
             self._task.cancel()
             self._task = None
 
+    def abandon(self) -> None:
+        self.cancel()
+
     async def work(self, run: Run, call: Call) -> Outcome | None:
         """The outcome; None: it comes later, by another way."""
         raise NotImplementedError
@@ -89,6 +92,11 @@ class _Task:
                 raise
             # Nobody cancelled this: the step's own code raised it.
             outcome = Outcome(run.now(), error=failures.describe(error, step=call.name), cause=error)
+        except Exception as error:
+            log.exception("a durable call broke", workflow_id=run.id, seq=call.seq, kind=call.kind)
+            run.fail(MilepostError(f"Call {call.seq}, {call.kind} {call.name!r}, broke in Milepost: {error!r}"))
+            run.stir()
+            return
         if outcome is not None:
             run.settle(call, outcome)
 
@@ -122,12 +130,18 @@ class Step(_Task):
                 raise
             except BaseException as error:
                 failure = failures.describe(error, step=call.name)
+                run.check_open()
                 if not self._spec.retry.retries(error, attempt):
                     log.info("step failed", workflow_id=run.id, step=call.name, attempts=attempt)
                     return Outcome(started_at, error=failure, attempts=attempt, cause=error)
                 pause = self._spec.retry.wait(attempt, random.random)
                 deadline = self._tools.clock.now() + timedelta(seconds=pause)
                 await self._pause(run, Waiting("retry", deadline=deadline, attempts=attempt, error=failure), pause)
+
+    def abandon(self) -> None:
+        """The body that is under way is not broken off. Nobody takes its result, and it isn't tried again."""
+        if self._waiting is not None:
+            self.cancel()
 
     async def _once(self, call: Call) -> Success:
         """One try: what is to be recorded, or None when it has settled the call itself."""
@@ -304,6 +318,8 @@ class EventOf(_Other):
 class ResultOf(_Other):
     async def look(self) -> Outcome | None:
         try:
+            if not (await self._tools.lookup.glance(self.target)).status.terminal:
+                return None
             workflow = await self._tools.lookup.workflow(self.target)
         except WorkflowNotFound as error:
             return self.failed(error)
@@ -352,6 +368,8 @@ class Callback:
     def cancel(self) -> None:
         """Nothing is under way."""
 
+    abandon = cancel
+
 
 class Transaction(Step):
     """A function whose writes, and the record of the call, are one commit, fenced at its end.
@@ -370,6 +388,10 @@ class Transaction(Step):
         self._run = run
         return await super().work(run, call)
 
+    def abandon(self) -> None:
+        """Its writes would be undone anyway."""
+        self.cancel()
+
     async def _once(self, call: Call) -> Success:
         while True:
             try:
@@ -387,8 +409,7 @@ class Transaction(Step):
         async with AsyncExitStack() as until_settled:
             try:
                 async with self._tools.database.transaction(translate=False) as connection:
-                    value = await self._limited(self._attempt(call, connection))
-                    output, _ = self._spec.output.round_trip(value)
+                    output = await self._called(call, connection)
                     await until_settled.enter_async_context(run.quiet())
                     step = run.number(call, output, self._tries, started_at, self._tools.clock.now())
                     if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
@@ -396,6 +417,8 @@ class Transaction(Step):
                         raise Aborted
                     await point("transaction.before_commit")
                 await point("transaction.after_commit")
+            except _Raised as raised:
+                raise raised.error from None
             except db.FAILURES as error:
                 if db.verdict(error) is not db.Verdict.LOST and not db.rolled_back(error):
                     raise
@@ -404,6 +427,17 @@ class Transaction(Step):
             run.settle(call, Outcome(started_at, output, attempts=self._tries, committed_at=step.completed_at))
         return None
 
+    async def _called(self, call: Call, connection: db.Connection) -> JsonText:
+        """Call the function. What it raises is its own, but for a connection that was lost and for a conflict
+        with another transaction: those are the database's, and it is called anew."""
+        try:
+            value = await self._limited(self._attempt(call, connection))
+            return self._spec.output.round_trip(value)[0]
+        except Exception as error:
+            if db.rolled_back(error) or (connection.closed and db.verdict(error) is db.Verdict.LOST):
+                raise
+            raise _Raised(error) from error
+
     async def _was_committed(self, run: Run, step: steps.Recorded) -> bool:
         """Whether a commit went through whose answer was lost; asks until the database says."""
         while True:
@@ -411,6 +445,14 @@ class Transaction(Step):
                 return await self._tools.lookup.recorded(run.id, step)
             except DatabaseUnavailable:
                 await asyncio.sleep(tasks.RETRY_PAUSE)
+
+
+class _Raised(Exception):
+    """The function itself has failed, with `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _NotNow(Exception):

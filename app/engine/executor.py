@@ -27,6 +27,8 @@ log = telemetry.logger(__name__)
 
 CLAIM = 200
 """Workflows taken in one statement, at most."""
+READ = 20
+"""Workflows whose records are read in one statement, at most."""
 TICK = 0.002
 """Timers are kept in milliseconds and may ring that much early; what is not due yet isn't claimed."""
 
@@ -53,6 +55,8 @@ class Executor(Service):
         """`dead` ends a workflow that was recovered too often. `cache`: parked workflows kept in memory."""
         super().__init__(interval=60.0)
         self._line = db.Line(database, "executor")
+        # Waking waits for rows that somebody may hold; claiming must not stand behind it.
+        self._wakes = db.Line(database, "wake")
         self._registry, self._journal, self._lookup, self._clock = registry, journal, lookup, clock
         self._context, self._dead = context, dead
         self._concurrency, self._cache, self._linger = concurrency, cache, linger
@@ -141,10 +145,20 @@ class Executor(Service):
             self._coming -= coming
 
     async def _recover(self, cold: Sequence[Owned]) -> None:
-        if not cold:
+        for start in range(0, len(cold), READ):
+            await self._launch_all(cold[start : start + READ])
+
+    async def _launch_all(self, cold: Sequence[Owned]) -> None:
+        try:
+            # A statement of its own: the one that took them may have seen less than their last commit.
+            records = await steps.records(self._line, [owned.id for owned in cold])
+        except db.FAILURES as error:
+            if db.verdict(error) is not db.Verdict.BUSY or len(cold) == 1:
+                raise
+            # Long histories: fewer of them at once.
+            await self._launch_all(cold[: len(cold) // 2])
+            await self._launch_all(cold[len(cold) // 2 :])
             return
-        # A statement of its own: the one that took them may have seen less than their last commit.
-        records = await steps.records(self._line, [owned.id for owned in cold])
         await point("executor.after_read")
         for owned in cold:
             definition = self._registry.get(owned.name, owned.version)
@@ -248,21 +262,21 @@ class Executor(Service):
     async def wake(self, ids: Sequence[str]) -> None:
         """Queue parked workflows; what this process can run of them it claims at once."""
         async with db.available():
-            if await workflows.wake(self._line, ids):
+            if await workflows.wake(self._wakes, ids):
                 self.poke()
 
     async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
         """These workflows have ended, those have set events: whoever is parked until then goes on."""
         await point("executor.before_wake")
         async with db.available():
-            waiting = await workflows.watchers(self._line, ended, published)
+            waiting = await workflows.watchers(self._wakes, ended, published)
         if waiting:
             await self.wake(waiting)
 
     async def sweep_waits(self) -> None:
         """Wake whoever waits for what has happened already, but was left by an executor that died."""
         async with db.available():
-            waiting = await workflows.overdue_waits(self._line)
+            waiting = await workflows.overdue_waits(self._wakes)
         if waiting:
             await self.wake(waiting)
 
@@ -310,3 +324,4 @@ class Executor(Service):
         if self._alarm is not None:
             self._alarm.cancel()
         await self._line.close()
+        await self._wakes.close()

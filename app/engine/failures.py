@@ -36,21 +36,22 @@ def describe(error: BaseException, *, step: str | None = None) -> JsonText:
     details: Any = None
     error = _sole(error)
     if isinstance(error, errors.StepFailed):
-        return _text(error.type, error.message, error.step, error.details)
+        return _text(error.type, _message(error.message), error.step, error.details)
     if isinstance(error, errors.ChildFailed):
         details = {"workflow_id": error.workflow_id, "status": error.status, "error": error.error}
-        return _text("ChildFailed", error.detail, step, details)
+        return _text("ChildFailed", _message(error.detail), step, details)
     if isinstance(error, errors.Fatal):
         details = error.details
     if isinstance(error, errors.Invalid):
         details = [{"pointer": fault.pointer or "", "message": fault.message} for fault in error.faults]
-    message = error.detail if isinstance(error, errors.MilepostError) else _message(error)
-    return _text(type(error).__name__, message, step, details)
+    said = error.detail if isinstance(error, errors.MilepostError) else error
+    return _text(type(error).__name__, _message(said), step, details)
 
 
-def _message(error: BaseException) -> str:
+def _message(said: object) -> str:
+    """What an exception was raised with: text most often, but authors raise with anything."""
     try:
-        return str(error)
+        return str(said)
     except Exception as broken:
         return f"(its message can't be had: {type(broken).__name__})"
 

@@ -13,6 +13,8 @@ from app.store import db, messages, steps, workflows
 
 LIMIT = 1_000
 """Questions in one statement."""
+WHOLE = 50
+"""Whole workflows in one statement: each may have megabytes of input and output."""
 PATIENCE = 0.9
 """Seconds after which a read counts as failed: a caller is told so within a second."""
 
@@ -23,7 +25,7 @@ class Lookup:
         # Marking a workflow waits for its row, which reads must not.
         self._marks = db.Line(database, "watch", settings=db.PLANNED_ONCE)
         self._glances = Batch("glances", self._glance_all, LIMIT)
-        self._rows = Batch("rows", self._get_all, LIMIT)
+        self._rows = Batch("rows", self._get_all, WHOLE)
         self._unread = Batch("unread", self._unread_all, LIMIT)
         self._watches = Batch("watches", self._watch_all, LIMIT)
 
@@ -63,7 +65,10 @@ class Lookup:
     async def recorded(self, id: WorkflowId, step: steps.Recorded) -> bool:
         """Whether a step whose commit was not answered is there."""
         async with db.available():
-            return await steps.recorded(self._line, id, step)
+            # The commit may still be under way. It holds the workflow's row, so whoever gets that sees what became
+            # of it: in the next statement, for this one's snapshot may be older.
+            await workflows.watch(self._marks, [id])
+            return await steps.recorded(self._marks, id, step)
 
     async def owned(self, pairs: Sequence[tuple[WorkflowId, int]], executor: ExecutorId) -> set[str]:
         """Which of these (id, generation) an executor runs, by the table."""

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 
 from app import telemetry
+from app.engine import tasks
 from app.engine.executor import CLAIM, Executor
 from app.engine.points import point
 from app.engine.pulse import Pulse
@@ -93,9 +94,10 @@ class Recovery(Service):
         )
         orphans, self._orphans = unknown & self._orphans, unknown
         if orphans:
-            taken = await workflows.adopt(self._line, self._pulse.id, sorted(orphans))
+            taken = await workflows.adopt(self._line, self._pulse.id, sorted(orphans)[:CLAIM])
             log.info("workflows without an owner in memory were adopted", count=len(taken))
-            await self._executor.take(taken)
+            # Not here: this is the beat, and reading their records may take longer than one.
+            tasks.spawn(self._executor.take(taken), name="adopt")
 
     # ---- taking over
 

@@ -15,6 +15,7 @@ the database, its code stays in a bounded cache to be resumed in place, or is un
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import uuid
 from collections import deque
@@ -139,7 +140,9 @@ class Run:
 
     def begin(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Start, or start again, the workflow's code."""
-        self._root = self.loop.create_task(function(), name=f"workflow {self.id}")
+        # In a context of its own: what started it may be a request, whose variables are nothing to it.
+        context = contextvars.Context()
+        self._root = self.loop.create_task(function(), name=f"workflow {self.id}", context=context)
 
     @property
     def live(self) -> bool:
@@ -585,7 +588,9 @@ class Run:
         self._phase, self._reason = Phase.CLOSED, reason
         self._stop_timer()
         for call in self._calls.values():
-            if call.begun:
+            if call.begun and isinstance(reason, Aborted):
+                call.effect.abandon()
+            elif call.begun:
                 call.effect.cancel()
         self._scribe.drop(reason)
         self._owner.ended(self)

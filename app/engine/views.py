@@ -68,9 +68,9 @@ class Views:
 
     async def result(self, id: WorkflowId, timeout: float) -> Workflow:
         """The workflow when it has ended, or as it stands when `timeout` seconds are over."""
-        return await self._until(
-            id, END, timeout, lambda: self._lookup.workflow(id), lambda workflow: workflow.status.terminal
-        )
+        if timeout > 0:
+            await self._until(id, END, timeout, lambda: self._lookup.glance(id), lambda glance: glance.status.terminal)
+        return await self._lookup.workflow(id)
 
     async def event(self, id: WorkflowId, key: str, *, after: int, timeout: float) -> Reading:
         """Waits until the key is set at a position after `after`, or can't be any more, or the time is up."""
@@ -102,12 +102,18 @@ class Views:
     async def history(self, id: WorkflowId, *, after: int, keys: Sequence[str], limit: int, timeout: float) -> Log:
         """The sets from after a position on; waits while there is none and the workflow is active."""
 
+        scanned = after
+
         async def look() -> Log:
+            nonlocal scanned
             glance = await self._lookup.glance(id)
-            if glance.position <= after:
+            if glance.position <= scanned:
                 return Log(glance.status, glance.position, [], False)
             async with self._database.transaction() as connection:
-                found = await events.log(connection, id, after=after, keys=keys, limit=limit + 1)
+                found = await events.log(connection, id, after=scanned, keys=keys, limit=limit + 1)
+            if not found:
+                # Sets of other keys: the next look need not go over them again.
+                scanned = glance.position
             return _page(glance, found, limit)
 
         return await self._until(id, ANY, timeout, look, lambda log: bool(log.events) or log.status.terminal)
