@@ -138,9 +138,12 @@ def main() -> None:
         results: dict[tuple[str, int], list[Figures]] = {row: [] for row in rows}
         for number in range(given.rounds):
             for row in rows:
-                print(f"\rround {number + 1} of {given.rounds}: {row[1]:>2} × {row[0]:<14}", end="", flush=True)
+                if sys.stderr.isatty():
+                    print(
+                        f"round {number + 1} of {given.rounds}: {row[1]:>2} × {row[0]:<14}", end="\r", file=sys.stderr
+                    )
                 results[row].append(bench.run(*row, seconds=given.seconds))
-        print("\r" + " " * 40 + "\r" + "\n".join(table(results)))
+        print("\n".join(table(results)))
 
 
 if __name__ == "__main__":
