@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Any
 
 from app import names
-from app.errors import AuthoringError
+from app.errors import AuthoringError, WorkflowNotFound
+
+# Also those that the service makes itself: of schedules, and of what cleans up after another.
+_ANY_ID = re.compile(r"[A-Za-z0-9._~:\-]{1,300}")
 
 TEN_YEARS = 10 * 366 * 86_400.0
 
@@ -39,6 +43,13 @@ def workflow_id(text: Any) -> str:
         names.check_workflow_id(text)
     except ValueError as error:
         raise AuthoringError(f"The id {text[:100]!r} is not a good one: {error}.") from None
+    return str(text)
+
+
+def other_workflow(text: Any) -> str:
+    """The id of a workflow that there may be; raises WorkflowNotFound where none can have it."""
+    if not isinstance(text, str) or not _ANY_ID.fullmatch(text):
+        raise WorkflowNotFound(f"There is no workflow with the id {str(text)[:100]!r}: none can have it.")
     return str(text)
 
 

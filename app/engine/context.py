@@ -119,7 +119,8 @@ class DurableContext(Context):
 
     async def get_event(self, workflow_id: str, key: str, *, timeout: float | None = None) -> Any:
         checks.topic(key, "The event key")
-        effect = effects.EventOf(self.around.tools, WorkflowId(workflow_id), key, checks.timeout(timeout))
+        target = WorkflowId(checks.other_workflow(workflow_id))
+        effect = effects.EventOf(self.around.tools, target, key, checks.timeout(timeout))
         outcome = await self.call(StepKind.GET_EVENT, key, _digest((workflow_id,), {}), effect)
         return values.decode(_output(outcome))
 
@@ -139,11 +140,12 @@ class DurableContext(Context):
 
     async def send(self, workflow_id: str, topic: str, payload: Any = None) -> None:
         checks.topic(topic)
+        target = WorkflowId(checks.other_workflow(workflow_id))
         text = _ANYTHING.encode(payload)
 
         async def do(call: Call) -> Outcome:
             since = self.around.tools.clock.now()
-            await self.around.commands.send_from(self._run, call.seq, WorkflowId(workflow_id), topic, text)
+            await self.around.commands.send_from(self._run, call.seq, target, topic, text)
             return Outcome(since)
 
         await self.command(StepKind.SEND, topic, _digest((workflow_id, text), {}), do)

@@ -405,38 +405,35 @@ class Transaction(Step):
     async def _commit(self, run: Run, call: Call) -> Success:
         started_at = self._tools.clock.now()
         step: steps.Recorded | None = None
-        output = NULL
+        failure: Exception | None = None
         async with AsyncExitStack() as until_settled:
             try:
                 async with self._tools.database.transaction(translate=False) as connection:
-                    output = await self._called(call, connection)
-                    await until_settled.enter_async_context(run.quiet())
-                    step = run.number(call, output, self._tries, started_at, self._tools.clock.now())
-                    if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
-                        run.abort()
-                        raise Aborted
+                    try:
+                        output = self._spec.output.round_trip(await self._limited(self._attempt(call, connection)))[0]
+                        await until_settled.enter_async_context(run.quiet())
+                        step = run.number(call, output, self._tries, started_at, self._tools.clock.now())
+                        await self._record(run, step, connection)
+                    except Exception as error:
+                        failure = None if _of_the_database(error, connection) else error
+                        raise
                     await point("transaction.before_commit")
                 await point("transaction.after_commit")
-            except _Raised as raised:
-                raise raised.error from None
-            except db.FAILURES as error:
-                if db.verdict(error) is not db.Verdict.LOST and not db.rolled_back(error):
+            except Exception as error:
+                if failure is not None:
+                    # Whatever the roll-back met afterwards.
+                    raise failure from None
+                if not _may_go_through(error):
                     raise
                 if step is None or not await self._was_committed(run, step):
                     raise _NotNow from error
-            run.settle(call, Outcome(started_at, output, attempts=self._tries, committed_at=step.completed_at))
+            run.settle(call, Outcome(started_at, step.output, attempts=self._tries, committed_at=step.completed_at))
         return None
 
-    async def _called(self, call: Call, connection: db.Connection) -> JsonText:
-        """Call the function. What it raises is its own, but for a connection that was lost and for a conflict
-        with another transaction: those are the database's, and it is called anew."""
-        try:
-            value = await self._limited(self._attempt(call, connection))
-            return self._spec.output.round_trip(value)[0]
-        except Exception as error:
-            if db.rolled_back(error) or (connection.closed and db.verdict(error) is db.Verdict.LOST):
-                raise
-            raise _Raised(error) from error
+    async def _record(self, run: Run, step: steps.Recorded, connection: db.Connection) -> None:
+        if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
+            run.abort()
+            raise Aborted
 
     async def _was_committed(self, run: Run, step: steps.Recorded) -> bool:
         """Whether a commit went through whose answer was lost; asks until the database says."""
@@ -447,12 +444,14 @@ class Transaction(Step):
                 await asyncio.sleep(tasks.RETRY_PAUSE)
 
 
-class _Raised(Exception):
-    """The function itself has failed, with `error`."""
+def _of_the_database(error: Exception, connection: db.Connection) -> bool:
+    """Whether a transaction met a connection that was lost, or another transaction: then it is called anew. All else
+    that its function raises is its own, and so is that it idled for longer than the server lets it hold locks."""
+    return db.rolled_back(error) or (connection.closed and db.verdict(error) is db.Verdict.LOST)
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
+
+def _may_go_through(error: Exception) -> bool:
+    return isinstance(error, db.FAILURES) and (db.verdict(error) is db.Verdict.LOST or db.rolled_back(error))
 
 
 class _NotNow(Exception):
