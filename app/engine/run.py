@@ -196,9 +196,9 @@ class Run:
 
     async def call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
         """A durable call: its recorded outcome in replay, else what its effect brings."""
-        self.check_caller()
         if self._reason is not None:
             await self._raise_again(self._reason)
+        self.check_caller()
         self._seq += 1
         try:
             self.history.match(self._seq, kind, name, digest)
@@ -231,16 +231,22 @@ class Run:
             raise type(self._reason)(*self._reason.args)
 
     async def _raise_again(self, reason: Unwound) -> None:
-        self._raised += 1
-        if self._raised > MAX_RAISED:
-            # Code that catches this, and calls again, for ever, is left standing here.
+        if self._insists():
+            # Code that catches this, and calls again, for ever, is left standing here. It comes by once more, and
+            # on no loop at all, when what is left of it is collected.
             await self.loop.create_future()
         raise type(reason)(*reason.args)
 
+    def _insists(self) -> bool:
+        self._raised += 1
+        return self._raised > MAX_RAISED
+
     def publish(self, key: str, value: JsonText) -> bool:
         """Set an event from the workflow's own code; whether the code should give way for a moment."""
-        self.check_caller()
+        if self._reason is not None and self._insists():
+            return True
         self.check_open()
+        self.check_caller()
         self._sets += 1
         if not self.history.published(key):
             self._scribe.event(key, value, None)
