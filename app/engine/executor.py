@@ -55,6 +55,7 @@ class Executor(Service):
         """`dead` ends a workflow that was recovered too often. `cache`: parked workflows kept in memory."""
         super().__init__(interval=60.0)
         self._line = db.Line(database, "executor")
+        self._claims = db.Line(database, "claims", settings=db.PLANNED_IN_ORDER)
         # Waking waits for rows that somebody may hold; claiming must not stand behind it.
         self._wakes = db.Line(database, "wake")
         self._registry, self._journal, self._lookup, self._clock = registry, journal, lookup, clock
@@ -290,7 +291,7 @@ class Executor(Service):
     async def _claim_due(self) -> None:
         while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
             await point("executor.before_claim")
-            taken = await workflows.claim(self._line, self.id, self.definitions, room)
+            taken = await workflows.claim(self._claims, self.id, self.definitions, room)
             await point("executor.after_claim")
             await self.take(taken)
             if len(taken) < room:
@@ -323,5 +324,6 @@ class Executor(Service):
         await super().stop()
         if self._alarm is not None:
             self._alarm.cancel()
+        await self._claims.close()
         await self._line.close()
         await self._wakes.close()

@@ -110,7 +110,7 @@ select exists (
 with orphan as materialized (
     select w.id
     from unnest(%(ids)s::text[], %(generations)s::int[]) as o (id, generation)
-    join workflows w on w.id = o.id collate "C" and w.generation = o.generation
+    join workflows w on w.id = o.id collate "C" and w.id = any (%(ids)s::text[]) and w.generation = o.generation
     where w.executor_id = %(executor)s and w.status = 'RUNNING'
     order by w.id
     for no key update of w skip locked
@@ -178,7 +178,7 @@ with target as materialized (
 update workflows w
 set watched = true
 from target
-where w.id = target.id
+where w.id = any (%(ids)s::text[]) and w.id = target.id
 returning w.id, w.status
 
 -- name: overdue_waits
@@ -254,7 +254,12 @@ with recursive tree as (
     union
     select w.id
     from tree t
-    join workflows w on w.parent_id = t.id and w.status in ('QUEUED', 'RUNNING', 'WAITING')
+    cross join lateral (
+        select id
+        from workflows
+        where parent_id = t.id and status in ('QUEUED', 'RUNNING', 'WAITING')
+        offset 0 -- looked up for each parent, rather than joined with all that are active
+    ) w
 )
 select w.id
 from workflows w
