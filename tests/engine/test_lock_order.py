@@ -18,7 +18,9 @@ from tests.support.rows import batch, entry, event, start, step
 from tests.support.sessions import Session, line, observer, session, sessions, under_way
 
 NOUNS = ("events", "executors", "messages", "steps", "workflows")
-STATEMENTS = {f"{noun}.{name}": text for noun in NOUNS for name, text in statements.load(noun).items()}
+STATEMENTS = {
+    f"{noun}.{name}": text.replace("{skip}", "") for noun in NOUNS for name, text in statements.load(noun).items()
+}
 FLUSHES = {
     f"flush of {' and '.join(name for name, on in (('entries', e), ('starts', s), ('rarities', r)) if on)}"
     f"{', skipping' * skip}{', again' * again}": journal._statement(e, s, r, skip, again)
