@@ -10,8 +10,8 @@ from typing import Any
 from app import names
 from app.errors import AuthoringError, WorkflowNotFound
 
-# Also those that the service makes itself: of schedules, and of what cleans up after another.
-_ANY_ID = re.compile(r"[A-Za-z0-9._~:\-]{1,300}")
+# What PostgreSQL can hold as text, and no longer than any id is.
+_ANY_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,300}")
 
 TEN_YEARS = 10 * 366 * 86_400.0
 

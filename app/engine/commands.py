@@ -331,12 +331,12 @@ class Commands:
     async def resume(self, id: WorkflowId) -> Workflow:
         """Raises WorkflowNotFound, WorkflowFinished, WorkflowAborted, DatabaseUnavailable."""
         async with self._database.transaction() as connection:
-            locked = await workflows.lock(connection, id)
-            if locked is None:
+            held = (await workflows.lock(connection, [id])).get(id)
+            if held is None:
                 raise WorkflowNotFound
-            status, aborts = locked
+            status = held.status
             if status in RESUMABLE:
-                if aborts:
+                if held.abort_name is not None:
                     raise WorkflowAborted(workflow_status=status.value)
                 await workflows.resume(connection, id)
             elif status is Status.QUEUED:
@@ -347,15 +347,23 @@ class Commands:
         return await self._lookup.workflow(id)
 
     async def delete(self, id: WorkflowId) -> None:
-        """Raises WorkflowNotFound, WorkflowActive, DatabaseUnavailable."""
+        """Raises WorkflowNotFound, WorkflowActive, DatabaseUnavailable. What cleaned up after it goes with it: its id
+        must be free when this one is used again, and is cancelled again."""
+        cleanup = f"{id}:abort"
         async with self._database.transaction() as connection:
             # The lock first, and then another look: what was committed while this waited for it is seen by that one.
-            locked = await workflows.lock(connection, id)
-            if locked is None:
+            held = await workflows.lock(connection, [id, cleanup])
+            if id not in held:
                 raise WorkflowNotFound
-            if not locked[0].terminal:
-                raise WorkflowActive(workflow_status=locked[0].value)
-            gone = await workflows.delete_if_ended(connection, [id])
+            workflow, after = held[id], held.get(cleanup)
+            belongs = after is not None and after.name == workflow.abort_name
+            if not workflow.status.terminal:
+                raise WorkflowActive(workflow_status=workflow.status.value)
+            if after is not None and belongs and not after.status.terminal:
+                raise WorkflowActive(
+                    f"What cleans up after it, {cleanup!r}, is still active.", workflow_status=workflow.status.value
+                )
+            gone = await workflows.delete_if_ended(connection, [id, cleanup] if belongs else [id])
         self.aborted(gone, cleanups=False)
 
     async def end(self, targets: Sequence[tuple[str, int]], status: Status, error: JsonText) -> None:

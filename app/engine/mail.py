@@ -1,16 +1,27 @@
-"""The mail: messages to workflows, from outside and from other workflows, many in one transaction."""
+"""The mail: messages to workflows, from outside and from other workflows, many in one transaction.
+
+It never waits for a workflow that somebody holds: what is for such a one goes on by a line of its own, one at a
+time, so that nobody else's message stands behind it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app import values
 from app.engine.batch import Batch
 from app.engine.points import point
-from app.errors import Aborted, IdempotencyConflict, MilepostError, WorkflowFinished, WorkflowNotFound
+from app.errors import (
+    Aborted,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    MilepostError,
+    WorkflowFinished,
+    WorkflowNotFound,
+)
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
 from app.store import db, messages
 
@@ -34,6 +45,17 @@ class Letter:
     payload: JsonText
     idempotency_key: str | None = None
     source: Source | None = None
+    digest: bytes = b""
+    """Of the payload; made here."""
+
+    @property
+    def rows(self) -> list[str]:
+        """The workflows whose rows are locked for it."""
+        return [self.target] if self.source is None else [self.target, self.source.id]
+
+
+class _Held:
+    """The answer to a letter for which somebody holds a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +66,52 @@ class Sent:
     created: bool
 
 
+Answer = Sent | MilepostError | Aborted
+
+
 class Mail:
     def __init__(
         self, database: db.Database, *, executor: Callable[[], ExecutorId], arrived: Callable[[WorkflowId, bool], None]
     ) -> None:
         """`arrived` is told of each target after the commit, and whether it was parked until then."""
         self._line = db.Line(database, "mail", settings=db.PLANNED_ONCE)
+        self._slow_line = db.Line(database, "slow mail", settings=db.PLANNED_ONCE | {"lock_timeout": "700ms"})
         self._executor, self._arrived = executor, arrived
-        self._batch: Batch[Letter, Sent | MilepostError | Aborted] = Batch("mail", self._send, LIMIT)
+        self._batch: Batch[Letter, Answer | _Held] = Batch("mail", self._send_what_is_free, LIMIT)
+        self._slow: Batch[Letter, Answer | _Held] = Batch("slow mail", self._send_one, 1)
 
     async def send(self, letter: Letter) -> Sent:
         """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
         sending workflow is not this process's any more."""
+        letter = replace(letter, digest=values.digest(values.decode(letter.payload)))
         async with db.available(), asyncio.timeout(PATIENCE):
             answer = await self._batch.ask(letter)
+            if isinstance(answer, _Held):
+                answer = await self._slow.ask(letter)
         if isinstance(answer, Sent):
             return answer
-        raise answer
+        raise DatabaseUnavailable if isinstance(answer, _Held) else answer
 
     async def close(self) -> None:
         await self._line.close()
+        await self._slow_line.close()
 
-    async def _send(self, letters: Sequence[Letter]) -> Sequence[Sent | MilepostError | Aborted]:
-        everyone = [letter.target for letter in letters] + [letter.source.id for letter in letters if letter.source]
+    async def _send_what_is_free(self, letters: Sequence[Letter]) -> Sequence[Answer | _Held]:
+        return await self._send(self._line, letters, skip=True)
+
+    async def _send_one(self, letters: Sequence[Letter]) -> Sequence[Answer | _Held]:
+        return await self._send(self._slow_line, letters, skip=False)
+
+    async def _send(self, line: db.Line, letters: Sequence[Letter], *, skip: bool) -> Sequence[Answer | _Held]:
+        everyone = [id for letter in letters for id in letter.rows]
         keyed = [(letter.target, letter.idempotency_key) for letter in letters if letter.idempotency_key]
-        async with self._line.transaction() as connection:
-            locked = await messages.lock(connection, everyone)
+        async with line.transaction() as connection:
+            locked = await messages.lock(connection, everyone, skip=skip)
+            missing = set(everyone) - locked.keys()
+            held = await messages.existing(connection, sorted(missing)) if skip and missing else set()
             # A second statement, for its snapshot: what was sent before the lock was had is seen by it.
             earlier = await messages.by_key(connection, keyed) if keyed else {}
-            answers, drafts = self._judge(letters, locked, earlier)
+            answers, drafts = self._judge(letters, locked, held, earlier)
             sent = await messages.send(connection, list(drafts.values())) if drafts else []
             await point("mail.before_commit")
         await point("mail.after_commit")
@@ -88,33 +127,40 @@ class Mail:
         self,
         letters: Sequence[Letter],
         locked: dict[str, messages.Locked],
+        held: set[str],
         earlier: dict[tuple[str, str], messages.Earlier],
-    ) -> tuple[list[int | Sent | MilepostError | Aborted], dict[int, messages.Draft]]:
+    ) -> tuple[list[int | Answer | _Held], dict[int, messages.Draft]]:
         """For each letter its answer, or the number of the letter whose message is its answer."""
-        answers: list[int | Sent | MilepostError | Aborted] = []
+        answers: list[int | Answer | _Held] = []
         drafts: dict[int, messages.Draft] = {}
         firsts: dict[tuple[str, str], int] = {}
         for n, letter in enumerate(letters):
-            digest = values.digest(values.decode(letter.payload))
             key = (letter.target, letter.idempotency_key) if letter.idempotency_key else None
             before = earlier.get(key) if key else None
             first = firsts.get(key) if key else None
             target = locked.get(letter.target)
-            if letter.source is not None and not self._owns(letter.source, locked):
+            if not held.isdisjoint(letter.rows):
+                answers.append(_Held())
+            elif letter.source is not None and not self._owns(letter.source, locked):
                 answers.append(Aborted("The sending workflow goes on elsewhere, or was ended."))
             elif target is None:
                 answers.append(WorkflowNotFound())
             elif before is not None:
-                same = (before.message.topic, before.payload_hash) == (letter.topic, digest)
+                same = (before.message.topic, before.payload_hash) == (letter.topic, letter.digest)
                 answers.append(Sent(before.message, False) if same else IdempotencyConflict())
             elif first is not None:
-                same = (drafts[first].topic, drafts[first].payload_hash) == (letter.topic, digest)
+                same = (drafts[first].topic, drafts[first].payload_hash) == (letter.topic, letter.digest)
                 answers.append(first if same else IdempotencyConflict())
             elif target.status.terminal:
                 answers.append(WorkflowFinished(workflow_status=target.status.value))
             else:
                 drafts[n] = messages.Draft(
-                    letter.target, str(uuid.uuid4()), letter.topic, letter.payload, digest, letter.idempotency_key
+                    letter.target,
+                    str(uuid.uuid4()),
+                    letter.topic,
+                    letter.payload,
+                    letter.digest,
+                    letter.idempotency_key,
                 )
                 if key:
                     firsts[key] = n

@@ -49,10 +49,17 @@ class Unread:
     payload: JsonText | None
 
 
-async def lock(connection: db.Connection, ids: Sequence[str]) -> dict[str, Locked]:
-    """Hold the rows of these workflows; what does not exist is left out."""
-    rows = await db.rows(connection, _SQL["lock"], {"ids": sorted(set(ids))})
+_LOCKS = {skip: _SQL["lock"].replace("{skip}", "skip locked" if skip else "") for skip in (True, False)}
+
+
+async def lock(connection: db.Connection, ids: Sequence[str], *, skip: bool = False) -> dict[str, Locked]:
+    """Hold the rows of these workflows; left out is what does not exist and, with `skip`, what somebody holds."""
+    rows = await db.rows(connection, _LOCKS[skip], {"ids": sorted(set(ids))})
     return {row.id: Locked(row.id, Status(row.status), row.generation, row.executor_id) for row in rows}
+
+
+async def existing(connection: db.Connection, ids: Sequence[str]) -> set[str]:
+    return {row.id for row in await db.rows(connection, _SQL["existing"], {"ids": list(ids)})}
 
 
 async def by_key(connection: db.Connection, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Earlier]:

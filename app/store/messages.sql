@@ -1,10 +1,17 @@
 -- name: lock
 -- Hold the rows of the targets (and of a sending workflow) until the end of the transaction, in the lock order.
+-- {skip} is `skip locked` where nobody is to wait for a row that somebody else holds.
 select w.id, w.status, w.generation, w.executor_id
 from workflows w
 where w.id = any (%(ids)s::text[])
 order by w.id
-for no key update
+for no key update {skip}
+
+-- name: existing
+-- Which of these there are.
+select id
+from workflows
+where id = any (%(ids)s::text[])
 
 -- name: by_key
 -- Messages sent before under these idempotency keys. Read after the lock, so nothing can come in between.

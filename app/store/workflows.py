@@ -246,10 +246,19 @@ async def children(connection: db.Connection, parents: Sequence[str]) -> list[st
     return [row.id for row in await db.rows(connection, _SQL["children"], {"ids": list(parents)})]
 
 
-async def lock(connection: db.Connection, id: WorkflowId) -> tuple[Status, bool] | None:
-    """Hold a workflow's row; its status, and whether an abort workflow belongs to it. None: there is none."""
-    found = await db.rows(connection, _SQL["lock"], {"id": id})
-    return (Status(found[0].status), found[0].abort_name is not None) if found else None
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A workflow whose row is held. `abort_name`: what cleans up after it when it is ended from outside."""
+
+    name: str
+    status: Status
+    abort_name: str | None
+
+
+async def lock(connection: db.Connection, ids: Sequence[str]) -> dict[str, Held]:
+    """Hold workflows' rows; what does not exist is left out."""
+    rows = await db.rows(connection, _SQL["lock"], {"ids": list(ids)})
+    return {row.id: Held(row.name, Status(row.status), row.abort_name) for row in rows}
 
 
 async def resume(connection: db.Connection, id: WorkflowId) -> None:

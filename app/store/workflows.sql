@@ -275,10 +275,11 @@ where parent_id = any (%(ids)s::text[]) and status in ('QUEUED', 'RUNNING', 'WAI
 order by id
 
 -- name: lock
--- Hold one workflow's row until the end of the transaction.
-select id, status, abort_name
+-- Hold the rows of workflows until the end of the transaction.
+select id, name, status, abort_name
 from workflows
-where id = %(id)s
+where id = any (%(ids)s::text[])
+order by id
 for no key update
 
 -- name: resume

@@ -180,7 +180,7 @@ async def test_a_wake_whose_connection_was_cut_is_made_again(engine: Engine, dat
     async with session(database_url) as rival:
         await rival.rows("select 1 from workflows where id = 'w' for no key update")
         await engine.send(V, "go")
-        waking = await rival.blocks("milepost executor")
+        waking = await rival.blocks("milepost wake")
         await engine.rows("select pg_terminate_backend(%s)", waking)
     assert await engine.output(W) == "there"
 

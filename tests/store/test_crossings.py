@@ -154,7 +154,7 @@ async def test_what_an_executor_left_parked_between_its_park_and_its_second_look
 
 async def delete(session: Session, id: str = W) -> list[str]:
     """As the command does: lock first, then look again and remove."""
-    await workflows.lock(session.connection, WorkflowId(id))
+    await workflows.lock(session.connection, [id])
     return [gone.id for gone in await workflows.delete_if_ended(session.connection, [id])]
 
 
@@ -162,10 +162,10 @@ async def test_a_deletion_that_comes_first_leaves_nothing_to_resume(database_url
     await prepare(database_url, W, status="CANCELLED")
     async with sessions(database_url, 2) as (deleter, resumer), observer(database_url) as look:
         assert await delete(deleter) == [W]
-        async with under_way(workflows.lock(resumer.connection, W)) as locking:
+        async with under_way(workflows.lock(resumer.connection, [W])) as locking:
             await deleter.blocks()
             await deleter.commit()
-            assert await locking is None
+            assert await locking == {}
         assert sum((await counts(look, W)).values()) == 0
 
 
@@ -176,7 +176,7 @@ async def test_a_deletion_that_comes_after_a_resume_removes_nothing(database_url
             "insert into steps (workflow_id, seq, done, name, kind, digest, attempts, started_at, completed_at)"
             " values ('w', 1, 1, 'pay', 'step', 0, 1, now(), now())"
         )
-        await workflows.lock(resumer.connection, W)
+        await workflows.lock(resumer.connection, [W])
         await workflows.resume(resumer.connection, W)
         async with under_way(workflows.delete_if_ended(deleter.connection, [W])) as deleting:
             await resumer.blocks()
