@@ -185,7 +185,7 @@ async def test_time_randomness_and_ids_are_the_same_in_replay(engine: Engine):
     async def program(ctx: Context) -> list[Any]:
         first = [ctx.now().isoformat(), ctx.random.random(), str(ctx.uuid())]
         second = await ctx.step(look, *first)
-        assert ctx.now().isoformat() > first[0]
+        assert ctx.now().isoformat() > str(first[0])
         third = await ctx.step(look, ctx.now().isoformat(), ctx.random.random(), str(ctx.uuid()))
         return [first, second, third, str(ctx.uuid())]
 

@@ -1,6 +1,7 @@
 """Steps: how often they are tried, how they fail, and what their records say."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ import pytest
 
 from app import Context, Fatal, Retry, StepFailed, step
 from app.engine import points
+from app.model import WorkflowId
 from tests.support.engine import Engine
 from tests.support.waiting import eventually
-
-AT_ONCE = {"delay": 0.0, "max_delay": 0.0}
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Order:
 
 
 async def test_a_step_is_tried_as_often_as_its_retry_says(engine: Engine):
-    @step(retry=Retry(attempts=3, **AT_ONCE))
+    @step(retry=Retry(attempts=3, delay=0))
     async def flaky() -> str:
         engine.ran.append("flaky")
         if len(engine.ran) < 3:
@@ -50,7 +50,7 @@ async def test_a_step_is_tried_as_often_as_its_retry_says(engine: Engine):
     ids=["an error that is named", "another error", "a fatal one"],
 )
 async def test_only_errors_that_are_named_are_tried_again(engine: Engine, error: Exception, tries: int):
-    @step(retry=Retry(attempts=3, on=(OSError, Fatal), **AT_ONCE))
+    @step(retry=Retry(attempts=3, on=(OSError, Fatal), delay=0))
     def fails() -> None:
         engine.ran.append("fails")
         raise error
@@ -82,7 +82,7 @@ async def test_pauses_between_tries_grow_and_are_bounded(engine: Engine, monkeyp
         await ctx.step(flaky)
 
     await engine.error(await engine.begin(program))
-    pauses = [after - before for before, after in zip(tried, tried[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(tried)]
     assert len(pauses) == 4
     for pause, least in zip(pauses, (0.05, 0.1, 0.15, 0.15), strict=True):
         assert least - 0.005 <= pause < least + 0.3
@@ -117,7 +117,7 @@ async def test_a_long_pause_between_tries_survives_a_crash_with_its_count(
 
 
 async def test_a_step_that_was_running_when_its_process_died_is_tried_afresh(engine: Engine):
-    @step(retry=Retry(attempts=2, **AT_ONCE))
+    @step(retry=Retry(attempts=2, delay=0))
     async def hangs_once() -> str:
         engine.ran.append("try")
         if len(engine.ran) == 1:
@@ -137,7 +137,7 @@ async def test_a_step_that_was_running_when_its_process_died_is_tried_afresh(eng
 async def test_a_step_is_told_the_same_idempotency_key_in_each_try_and_run(engine: Engine):
     keys: list[str] = []
 
-    @step(retry=Retry(attempts=2, **AT_ONCE))
+    @step(retry=Retry(attempts=2, delay=0))
     async def pay(ctx: Context) -> None:
         keys.append(ctx.idempotency_key)
         if len(keys) == 1:
@@ -207,7 +207,7 @@ async def test_a_plain_step_is_left_behind_when_its_time_is_up(engine: Engine):
 
 
 async def test_each_try_has_the_whole_time(engine: Engine):
-    @step(timeout=0.2, retry=Retry(attempts=2, on=(TimeoutError,), **AT_ONCE))
+    @step(timeout=0.2, retry=Retry(attempts=2, on=(TimeoutError,), delay=0))
     async def slow_at_first() -> str:
         engine.ran.append("try")
         if len(engine.ran) == 1:
@@ -228,7 +228,7 @@ async def test_a_failure_is_the_same_live_and_in_replay(engine: Engine):
     seen: list[list[Any]] = []
     causes: list[str] = []
 
-    @step(retry=Retry(attempts=2, **AT_ONCE))
+    @step(retry=Retry(attempts=2, delay=0))
     async def fails(how: str) -> None:
         raise Fatal("refused", details={"code": 7}) if how == "fatal" else LookupError("lost")
 
@@ -261,7 +261,7 @@ async def test_an_uncaught_failure_of_a_step_is_the_workflows_own(engine: Engine
     @engine.workflow
     async def program(ctx: Context) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(ctx.step(fails))  # type: ignore[arg-type]
+            group.create_task(ctx.step(fails))
 
     error = await engine.error(await engine.begin(program))
     assert (error["type"], error["message"], error["step"]) == ("LookupError", "lost", "fails")
@@ -273,7 +273,7 @@ async def test_a_result_is_what_its_record_decodes_to(engine: Engine):
     async def typed(order: Order) -> Order:
         return order
 
-    async def untyped():  # noqa: ANN202
+    async def untyped():
         return (1, 2)
 
     def aliased() -> dict[str, int]:
@@ -483,7 +483,8 @@ async def test_a_step_goes_on_after_its_pause_and_not_while_its_workflow_is_bein
     id = await engine.begin(program)
     await held.wait()
     # The pause is over long before the park is written.
-    await eventually(lambda: engine.runtime._executor._runs[id]._stays is not None)  # type: ignore[index]
+    run = engine.runtime._executor._runs[WorkflowId(id)]
+    await eventually(lambda: run._stays is not None)
     assert engine.ran == ["try"]
     go_on.set()
     await engine.output(id)

@@ -8,6 +8,7 @@ import pytest
 
 from app import ChildFailed, Context, EventNeverSet, TimedOut, WorkflowNotFound
 from app.engine import points
+from app.model import WorkflowId
 from tests.support.engine import Engine, running
 from tests.support.waiting import eventually
 
@@ -93,7 +94,7 @@ async def test_a_message_that_is_read_while_its_workflow_is_being_parked_is_not_
     await engine.begin(waits, id="w")
     await parked.wait()
     await engine.send("w", "go", "first")
-    run = engine.runtime._executor._runs["w"]  # type: ignore[index]
+    run = engine.runtime._executor._runs[WorkflowId("w")]
     await eventually(lambda: run._outcomes, message="the message is not read")
     go_on.set()
     await engine.send("w", "go", "second")

@@ -147,7 +147,11 @@ class Engine:
     def _living(self) -> set[asyncio.Task[Any]]:
         others = asyncio.all_tasks() - self._outside - {asyncio.current_task()}
         # The runner of async tests makes a task for each test, besides the one that runs them.
-        return {task for task in others if task and not getattr(task.get_coro(), "__qualname__", "").startswith("Test")}
+        return {
+            task
+            for task in others
+            if task is not None and not getattr(task.get_coro(), "__qualname__", "").startswith("Test")
+        }
 
     # ---- authoring
 
