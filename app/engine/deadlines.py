@@ -39,10 +39,6 @@ class Deadlines(Service):
         while overdue := await workflows.overdue(self._line):
             await self._end(overdue, Status.TIMED_OUT, reason)
 
-    def failed(self, error: Exception, failures: int) -> None:
-        if failures == 1:
-            log.warning("ending overdue workflows failed, trying again", error=db.reason(error))
-
     async def stop(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()

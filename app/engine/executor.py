@@ -299,10 +299,6 @@ class Executor(Service):
                 return
         self._backlog = True
 
-    def failed(self, error: Exception, failures: int) -> None:
-        if failures == 1:
-            log.warning("claiming failed, trying again", error=db.reason(error))
-
     # ---- the end
 
     async def drain(self, grace: float) -> None:

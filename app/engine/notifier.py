@@ -60,10 +60,6 @@ class Notifier(Service):
                 payloads.append(notifications.payload(self._executor(), self.number, part))
             await notifications.notify(self._line, payloads)
 
-    def failed(self, error: Exception, failures: int) -> None:
-        if failures == 1:
-            log.info("hints could not be sent", error=db.reason(error))
-
     async def stop(self) -> None:
         await super().stop()
         await self._line.close()

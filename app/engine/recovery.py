@@ -123,10 +123,6 @@ class Recovery(Service):
         # they ran, and not have woken yet who is parked until then.
         await self._executor.sweep_waits()
 
-    def failed(self, error: Exception, failures: int) -> None:
-        if failures == 1:
-            log.warning("taking over failed, trying again", error=db.reason(error))
-
     async def bury_absent(self) -> None:
         """Declare dead whoever says it lives on this host and has no process here any more.
 

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 
 from app import telemetry
+from app.errors import DatabaseUnavailable
+from app.store import db
 
 log = telemetry.logger(__name__)
 
@@ -55,15 +57,18 @@ class Service:
             try:
                 await self.tick()
                 failures = 0
-            except Exception as error:
+            except (*db.FAILURES, DatabaseUnavailable) as error:
                 failures += 1
                 self.failed(error, failures)
+            except Exception:
+                failures += 1
+                log.exception("a duty broke, and is tried again", duty=self.name)
             pause = self.pause() if not failures else min(0.05 * 2 ** min(failures, 10), max(1.0, self._interval))
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, pause)):
                     await self._poked.wait()
 
     def failed(self, error: Exception, failures: int) -> None:
-        """A tick raised. Said once for a row of failures; whoever knows more about the error overrides this."""
+        """The database let a tick down. Said once for a row of failures."""
         if failures == 1:
-            log.warning("duty failed, trying again", duty=self.name, error=repr(error))
+            log.warning("the database let a duty down, which is tried again", duty=self.name, error=db.reason(error))
