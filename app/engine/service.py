@@ -12,6 +12,9 @@ from app.store import db
 log = telemetry.logger(__name__)
 
 
+_AWAY: tuple[type[Exception], ...] = (*db.FAILURES, DatabaseUnavailable)
+
+
 class Service:
     """A duty that runs `tick` at least every `interval` seconds, and soon after each `poke`.
 
@@ -57,7 +60,7 @@ class Service:
             try:
                 await self.tick()
                 failures = 0
-            except (*db.FAILURES, DatabaseUnavailable) as error:
+            except _AWAY as error:
                 failures += 1
                 self.failed(error, failures)
             except Exception:
