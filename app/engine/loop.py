@@ -59,6 +59,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._turning = False
             events._set_running_loop(outer)
 
+    def detach(self) -> None:
+        """Nobody turns it any more; and it holds nobody, so that what it ran is freed at once."""
+        self._wanted = _nothing
+
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
@@ -130,6 +134,10 @@ _NO_TIMERS = (
     "A workflow's code can't use timers of asyncio (sleep, timeout, wait_for): they would start anew after a crash."
     " Use ctx.sleep(…), the timeout= of durable calls, or a step."
 )
+
+
+def _nothing() -> None:
+    """Nobody is there to be told."""
 
 
 def make(wanted: Callable[[], None], clock: Callable[[], float]) -> WorkflowLoop:

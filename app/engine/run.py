@@ -618,6 +618,15 @@ class Run:
             log.warning("a workflow's code would not leave", workflow_id=self.id, name=self.definition.name)
         elif root is not None and not root.cancelled():
             root.exception()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Cut the circles, so that all of it is freed at once and not by a search for what refers to itself."""
+        self._root = None
+        self._calls.clear()
+        self.mail.clear()
+        self.loop.detach()
+        self._scribe.detach()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

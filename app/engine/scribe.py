@@ -17,6 +17,10 @@ MAX_PENDING_BYTES = 4 * 1_048_576
 """A workflow with more than this uncommitted stands still until it is."""
 
 
+def _nothing() -> None:
+    """Nobody is told of entries any more."""
+
+
 class Scribe:
     """`done` and `position` are the last numbers of outcomes and events; `waits` the calls whose waits the database
     knows; `fertile` has the first entry say that the workflow got on. `opened` is called with each new entry."""
@@ -92,6 +96,10 @@ class Scribe:
             if not future.done():
                 future.set_exception(reason)
                 future.exception()  # whoever does not wait for it need not hear of it
+
+    def detach(self) -> None:
+        """Nothing is written any more."""
+        self._opened = _nothing
 
     def _weigh(self, entry: Entry) -> None:
         self.heavy = self.heavy or entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
