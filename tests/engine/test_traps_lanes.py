@@ -5,6 +5,8 @@ import asyncio
 import psycopg
 
 from app import Context
+from app.engine.journal import Entry, Lane
+from app.model import WorkflowId
 from tests.support.engine import Engine
 from tests.support.points import Gate, at
 from tests.support.sessions import session
@@ -50,22 +52,26 @@ async def test_a_record_does_not_overtake_one_that_waits_for_a_held_row(engine: 
     first, second = asyncio.Event(), asyncio.Event()
     both = pair(engine, first, second)
     id = await engine.begin(both)
-    slow, fast = Gate(), Gate()
+    earlier, later, slow = Gate(), Gate(), Gate()
+    fast = iter((earlier, later))
 
     async def lanes() -> None:
         await of("slow", slow)()
-        await of("fast", fast)()
+        await of("fast", next(fast, later))()
 
     async with session(database_url) as rival:
         await rival.rows(HOLD, {"ids": [id]})
         with at(journal__before_flush=lanes):
             first.set()
-            await fast.reached()
+            await earlier.reached()
             second.set()  # its record is collected while the first one's is on its way
             await eventually(lambda: engine.runtime._journal.load > 0, message="no second record waits")
-            fast.open()
+            earlier.open()
             await slow.reached()
             await rival.rollback()
+            # Were the second record still in the fast lane, it would be written now.
+            later.open()
+            await engine.runtime._journal._lanes[Lane.FAST].idle.wait()
             slow.open()
             await engine.end(id)
     assert await engine.events(id) == [("done", "one"), ("done", "two")]
@@ -154,6 +160,38 @@ async def test_small_records_stay_behind_a_big_one_of_their_workflow(engine: Eng
         gate.open()
         await engine.end(id)
     assert await engine.events(id) == [("size", len(BIG)), ("size", len("small"))]
+
+
+class Written:
+    """A workflow in memory that has something to write each time that it is asked."""
+
+    def __init__(self, id: str) -> None:
+        self.id, self.generation, self.lane, self.serial = WorkflowId(id), 1, Lane.BIG, 0
+
+    def take(self) -> Entry:
+        self.serial += 1
+        return Entry(self.serial)
+
+    def committed(self, entry: Entry, *, moved: bool) -> None:
+        """Nobody writes."""
+
+    def fenced(self) -> None:
+        """Nobody fences."""
+
+    def refused(self, reason: str) -> None:
+        """Nobody refuses."""
+
+
+async def test_no_flush_holds_two_entries_of_one_workflow(engine: Engine):
+    """One statement changes a row once: of an end and whatever else stood in the other entry, one would be lost."""
+    lane = engine.runtime._journal._lanes[Lane.BIG]
+    a, b = Written("a"), Written("b")
+    lane._waiting.extend([(a, a.take()), (b, b.take()), a, b, a])
+    flushes = []
+    while lane._waiting:
+        items = lane._collect()
+        flushes.append([(item[0].id, item[1].serial) for item in items if isinstance(item, tuple)])
+    assert flushes == [[("a", 1), ("b", 1)], [("a", 2), ("b", 2)], [("a", 3)]]
 
 
 async def test_a_flush_takes_no_more_than_its_share(engine: Engine):
