@@ -618,7 +618,8 @@ class Run:
             log.warning("a workflow's code would not leave", workflow_id=self.id, name=self.definition.name)
         elif root is not None and not root.cancelled():
             root.exception()
-        self._let_go()
+        if self._phase is Phase.CLOSED:
+            self._let_go()
 
     def _let_go(self) -> None:
         """Cut the circles, so that all of it is freed at once and not by a search for what refers to itself."""
