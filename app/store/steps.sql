@@ -40,6 +40,12 @@ with own as materialized (
       and generation = %(generation)s
       and status = 'RUNNING'
     for no key update
+), fertile as (
+    -- It got on: the losses of its process so far are none in a row any more.
+    update workflows w
+    set barren = 0
+    from own
+    where w.id = own.id and w.barren > 0
 )
 insert into steps (workflow_id, seq, done, name, kind, digest, output, attempts, started_at, completed_at)
 select own.id, %(seq)s, %(done)s, %(name)s, %(kind)s, %(digest)s, %(output)s::json, %(attempts)s, %(started_at)s, %(completed_at)s
