@@ -145,12 +145,12 @@ class Engine:
         return task
 
     def _living(self) -> set[asyncio.Task[Any]]:
-        others = asyncio.all_tasks() - self._outside - {asyncio.current_task()}
+        current = asyncio.current_task()
         # The runner of async tests makes a task for each test, besides the one that runs them.
         return {
             task
-            for task in others
-            if task is not None and not getattr(task.get_coro(), "__qualname__", "").startswith("Test")
+            for task in asyncio.all_tasks() - self._outside
+            if task is not current and not getattr(task.get_coro(), "__qualname__", "").startswith("Test")
         }
 
     # ---- authoring
@@ -258,6 +258,11 @@ class Engine:
     async def noted(self, *what: str) -> None:
         """Wait until step bodies have noted all of this."""
         await eventually(lambda: set(what) <= set(self.ran), message=lambda: f"{what} is not in {self.ran}")
+
+    async def noted_times(self, what: str, times: int) -> None:
+        await eventually(
+            lambda: self.ran.count(what) >= times, 15, lambda: f"{what} is not {times} times in {self.ran}"
+        )
 
     def holds(self, id: str) -> bool:
         """Whether the code of a workflow is in memory."""
