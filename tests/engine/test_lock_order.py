@@ -104,7 +104,7 @@ async def prepare(url, *ids, **columns):
 
 
 async def send(mail: Session, *targets: str) -> None:
-    await messages.lock(mail.connection, targets)
+    await messages.lock(mail.connection, targets, skip=False)
     drafts = [Draft(WorkflowId(id), str(uuid.uuid4()), "t", JsonText("1"), b"", None) for id in targets]
     await messages.send(mail.connection, drafts)
 

@@ -1,6 +1,7 @@
 """The journal's lanes: what is held or big keeps to itself, and no record of a workflow overtakes another."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 
@@ -185,7 +186,8 @@ class Written:
 async def test_no_flush_holds_two_entries_of_one_workflow(engine: Engine):
     """One statement changes a row once: of an end and whatever else stood in the other entry, one would be lost."""
     lane = engine.runtime._journal._lanes[Lane.BIG]
-    a, b = Written("a"), Written("b")
+    a: Any = Written("a")
+    b: Any = Written("b")
     lane._waiting.extend([(a, a.take()), (b, b.take()), a, b, a])
     flushes = []
     while lane._waiting:

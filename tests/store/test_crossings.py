@@ -14,7 +14,7 @@ W, V = WorkflowId("w"), WorkflowId("v")
 
 async def send(sender: Session, target: str = W, topic: str = "paid") -> Status | None:
     """Lock and send as the mail does; the status that was found, None: there is no such workflow."""
-    locked = await messages.lock(sender.connection, [target])
+    locked = await messages.lock(sender.connection, [target], skip=False)
     if target not in locked or locked[target].status.terminal:
         return locked[target].status if target in locked else None
     draft = Draft(WorkflowId(target), str(uuid.uuid4()), topic, JsonText("1"), b"", None)
