@@ -263,7 +263,7 @@ async def test_what_the_database_refuses_fails_its_workflow_and_no_other(engine:
 
     install(hold)
     started = [engine.beside(engine.begin(program)) for program in (innocent, guilty, innocent, innocent)]
-    await held.wait()
+    await eventually(held.is_set)
     go_on.set()
     ids = [await start for start in started]
     error = await engine.error(ids[1])

@@ -192,7 +192,7 @@ async def test_time_randomness_and_ids_are_the_same_in_replay(engine: Engine):
     engine.workflow(program)
     points.install(Fault(kills(engine), At("step.before_call", 2)))
     await engine.begin("program", id="w")
-    await engine.killed.wait()
+    await eventually(engine.killed.is_set)
     points.install(None)
     (first,) = await engine.steps("w")
     await engine.crash()

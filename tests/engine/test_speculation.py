@@ -8,6 +8,7 @@ from app.engine import points
 from tests.support import faults
 from tests.support.engine import Engine, insist, running
 from tests.support.faults import Fault
+from tests.support.waiting import eventually
 
 
 async def test_a_step_and_the_events_set_after_it_are_committed_together(engine: Engine):
@@ -89,7 +90,7 @@ async def test_no_step_begins_while_an_event_of_its_workflow_is_uncommitted(engi
 
     points.install(hold)
     id = await engine.begin(publishes)
-    await held.wait()
+    await eventually(held.is_set)
     assert engine.ran == ["started"]
     points.install(None)
     go_on.set()
@@ -151,7 +152,7 @@ async def test_results_are_known_to_the_code_before_they_are_committed_and_to_no
 
     points.install(hold)
     id = await engine.begin(program)
-    await held.wait()
+    await eventually(held.is_set)
     assert known == ["done"]
     assert (await engine.status(id), await engine.steps(id), await engine.events(id)) == ("RUNNING", [], [])
     points.install(None)

@@ -481,7 +481,7 @@ async def test_a_step_goes_on_after_its_pause_and_not_while_its_workflow_is_bein
 
     points.install(hold_the_park)
     id = await engine.begin(program)
-    await held.wait()
+    await eventually(held.is_set)
     # The pause is over long before the park is written.
     run = engine.runtime._executor._runs[WorkflowId(id)]
     await eventually(lambda: run._stays is not None)

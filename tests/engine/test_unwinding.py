@@ -213,7 +213,7 @@ async def test_an_event_that_was_set_before_a_cancel_is_there_or_not_but_none_af
 
     points.install(hold)
     id = await engine.begin(program)
-    await held.wait()
+    await eventually(held.is_set)
     await engine.cancel(id)
     points.install(None)
     go_on.set()

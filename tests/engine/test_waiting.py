@@ -92,7 +92,7 @@ async def test_a_message_that_is_read_while_its_workflow_is_being_parked_is_not_
 
     points.install(hold_the_answer)
     await engine.begin(waits, id="w")
-    await parked.wait()
+    await eventually(parked.is_set)
     await engine.send("w", "go", "first")
     run = engine.runtime._executor._runs[WorkflowId("w")]
     await eventually(lambda: run._outcomes, message="the message is not read")
@@ -404,7 +404,7 @@ async def test_what_happens_while_the_parent_is_being_parked_wakes_it(forgetful:
     engine.ran.append("parks")
     points.install(hold)
     engine.runtime._executor.poke()
-    await held.wait()
+    await eventually(held.is_set)
     points.install(None)
     go_on.set()
     await engine.send("child", "end")
