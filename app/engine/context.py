@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import hmac
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -22,6 +21,7 @@ from app.authoring.steps import StepSpec, digest, spec
 from app.engine import effects, failures
 from app.engine.calls import Call, Effect, Outcome
 from app.engine.effects import Tools
+from app.engine.inside import GiveWay, StepContext, TransactionContext, event_text
 from app.engine.mailbox import Mailbox
 from app.engine.outbound import Outbound
 from app.engine.run import Run
@@ -98,7 +98,7 @@ class DurableContext(Context):
         return effects.in_thread(self.around.tools, function, *given, **named)
 
     def _inside(self, call: Call) -> StepContext:
-        return StepContext(self._run, self.around, call.seq)
+        return StepContext(self._run, self.around.outbound, call.seq)
 
     async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         how = spec(function)
@@ -106,7 +106,7 @@ class DurableContext(Context):
             raise AuthoringError(f"ctx.transaction takes an async function, and {how.name} is none.")
 
         def attempt(call: Call, connection: Any) -> Awaitable[Any]:
-            inside = TransactionContext(self._run, self.around, call.seq)
+            inside = TransactionContext(self._run, self.around.outbound, call.seq)
             return self._attempt(how, inside, functools.partial(function, connection), args, kwargs)
 
         effect = effects.Transaction(self.around.tools, self.around.executor, how, attempt)
@@ -114,8 +114,8 @@ class DurableContext(Context):
         return how.output.decode(_output(outcome))
 
     def set_event(self, key: str, value: Any) -> Awaitable[None]:
-        text = _event(self._run.definition, key, value)
-        return _GiveWay(self._run.publish(key, text))
+        text = event_text(self._run.definition, key, value)
+        return GiveWay(self._run.publish(key, text))
 
     async def get_event(self, workflow_id: str, key: str, *, timeout: float | None = None) -> Any:
         checks.topic(key, "The event key")
@@ -257,102 +257,6 @@ class DurableHandle(Handle):
         await self._parent.command(StepKind.CANCEL, "cancel", _digest((self._id,), {}), do)
 
 
-def _unavailable(what: str) -> Callable[..., NoReturn]:
-    def refuse(self: StepContext, *_: Any, **__: Any) -> NoReturn:
-        raise AuthoringError(f"ctx.{what} is a durable call: it can be made by the workflow's function, not in a step.")
-
-    return refuse
-
-
-class StepContext(Context):
-    """What a step is given for the context: events, its key, HTTP and the log; nothing durable."""
-
-    def __init__(self, run: Run, around: Surroundings, seq: int) -> None:
-        self._run, self.around, self._seq = run, around, seq
-        self._loop = asyncio.get_running_loop()
-
-    @property
-    def workflow_id(self) -> str:
-        return self._run.id
-
-    @property
-    def idempotency_key(self) -> str:
-        return f"{self._run.id}:{self._seq}"
-
-    def set_event(self, key: str, value: Any) -> Awaitable[None]:
-        text = _event(self._run.definition, key, value)
-        if not self._on_loop():
-            return self._from_thread(key, text)
-        return self._run.publish_in_step(key, text, self._seq)
-
-    def _from_thread(self, key: str, text: JsonText) -> Awaitable[None]:
-        """The thread waits for the commit: a fast step can't run ahead of a slow database."""
-
-        async def publish() -> None:
-            await self._run.publish_in_step(key, text, self._seq)
-
-        asyncio.run_coroutine_threadsafe(publish(), self._loop).result()
-        return _GiveWay(False)
-
-    @property
-    def http(self) -> httpx.AsyncClient:
-        if not self._on_loop():
-            raise AuthoringError(
-                "ctx.http is for async steps; a plain `def` step may use httpx.Client, and send"
-                " ctx.idempotency_key as its Idempotency-Key."
-            )
-        return self.around.outbound.client(self.idempotency_key)
-
-    def _on_loop(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
-
-    @property
-    def logger(self) -> Logger:
-        bound: Logger = telemetry.logger("workflow").bind(workflow_id=self._run.id, step=self._seq)
-        return bound
-
-    @property
-    def random(self) -> Random:
-        return _unavailable("random")(self)
-
-    step = _unavailable("step")
-    get_event = _unavailable("get_event")
-    receive = _unavailable("receive")
-    send = _unavailable("send")
-    sleep = _unavailable("sleep")
-    sleep_until = _unavailable("sleep_until")
-    start = _unavailable("start")
-    callback = _unavailable("callback")
-    transaction = _unavailable("transaction")
-    now = _unavailable("now")
-    uuid = _unavailable("uuid")
-
-
-class TransactionContext(StepContext):
-    """What a transaction is given: nothing that would outlive its rollback, or be waited for under its locks."""
-
-    def set_event(self, key: str, value: Any) -> Awaitable[None]:
-        raise AuthoringError("ctx.set_event can't be undone with a transaction: set the event after it.")
-
-    @property
-    def http(self) -> httpx.AsyncClient:
-        raise AuthoringError("A transaction holds locks, so it makes no requests: make them in a step before it.")
-
-
-class _GiveWay:
-    """What an event set by a workflow returns: awaiting it now and then gives the others a turn."""
-
-    def __init__(self, yields: bool) -> None:
-        self._yields = yields
-
-    def __await__(self) -> Generator[None, None, None]:
-        if self._yields:
-            yield
-
-
 class _Quiet:
     """A logger that says nothing while records are given back."""
 
@@ -365,12 +269,6 @@ class _Quiet:
 
 def _silent(*_: Any, **__: Any) -> None:
     """Said already, when it was recorded."""
-
-
-def _event(definition: Definition, key: str, value: Any) -> JsonText:
-    """The text of an event's value; raises AuthoringError or InvalidRequest in the author's line."""
-    checks.event_key(key)
-    return definition.events.get(key, _ANYTHING).encode(value)
 
 
 def _output(outcome: Outcome) -> JsonText:

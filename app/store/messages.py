@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
 from app.store import db, statements
@@ -58,6 +59,19 @@ async def lock(connection: db.Connection, ids: Sequence[str], *, skip: bool = Fa
     return {row.id: Locked(row.id, Status(row.status), row.generation, row.executor_id) for row in rows}
 
 
+def _message(row: Any) -> Message:
+    return Message(
+        row.id,
+        row.workflow_id,
+        row.topic,
+        row.payload,
+        row.position,
+        row.event_position,
+        row.sent_at,
+        row.received_at,
+    )
+
+
 async def existing(connection: db.Connection, ids: Sequence[str]) -> set[str]:
     return {row.id for row in await db.rows(connection, _SQL["existing"], {"ids": list(ids)})}
 
@@ -67,16 +81,7 @@ async def by_key(connection: db.Connection, pairs: Sequence[tuple[str, str]]) ->
     params = {"ids": [id for id, _ in pairs], "keys": [key for _, key in pairs]}
     return {
         (row.workflow_id, row.idempotency_key): Earlier(
-            Message(
-                row.id,
-                row.workflow_id,
-                row.topic,
-                row.payload,
-                row.position,
-                row.event_position,
-                row.sent_at,
-                row.received_at,
-            ),
+            _message(row),
             bytes(row.payload_hash),
         )
         for row in await db.rows(connection, _SQL["by_key"], params)
@@ -124,19 +129,7 @@ async def page(
     connection: db.Connection, id: WorkflowId, *, topic: str | None, after: int, limit: int
 ) -> list[Message]:
     rows = await db.rows(connection, _SQL["page"], {"id": id, "topic": topic, "after": after, "limit": limit})
-    return [
-        Message(
-            row.id,
-            row.workflow_id,
-            row.topic,
-            row.payload,
-            row.position,
-            row.event_position,
-            row.sent_at,
-            row.received_at,
-        )
-        for row in rows
-    ]
+    return [_message(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
