@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
+from sqlalchemy import event
 
 from app import values
 from app.authoring import Registry, definitions
@@ -38,6 +39,9 @@ class TestDatabase(db.Database):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._opened: list[db.Connection] = []
+        event.listen(
+            self._engine.sync_engine, "connect", lambda adapted, _: self._opened.append(adapted.driver_connection)
+        )
 
     async def connect(self, duty: str, **options: Any) -> db.Connection:
         connection = await super().connect(duty, **options)
@@ -45,9 +49,9 @@ class TestDatabase(db.Database):
         return connection
 
     async def crash(self) -> None:
+        await self.close()
         for connection in self._opened:
             await db.close(connection)
-        await self.close()
 
 
 class Engine:
