@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from app import Context
+from app.engine import points
 from tests.support import faults
 from tests.support.engine import Engine, insist, running, text
 from tests.support.faults import Fault, History, Moment
@@ -187,3 +188,42 @@ def moments_for(kind: str, moments: list[Moment]) -> list[Moment]:
         return moments
     ends = ("after_flush", "after_commit") if kind == "answer lost" else ("before_flush", "before_commit")
     return [moment for moment in moments if moment.point.endswith(ends)]
+
+
+async def test_an_executor_that_was_only_asleep_writes_nothing_after_others_have_taken_over(database_url: str):
+    """It stops at one moment after the other, is declared dead, and wakes when its work was done by another."""
+    async with running(database_url) as heir:
+        await heir.execute(LEDGER)
+        client = work(heir)
+        moments = await faults.rehearse(client, "once")
+        once, runs = await faults.history(heir, "once"), Counter(heir.ran)
+        for moment in moments:
+            id, asleep, wake = str(moment), asyncio.Event(), asyncio.Event()
+
+            async def sleep(asleep: asyncio.Event = asleep, wake: asyncio.Event = wake) -> None:
+                asleep.set()
+                await wake.wait()
+
+            heir.ran.clear()
+            # It does not look whether it lives while this goes on.
+            async with running(database_url, beat=60.0) as sleeper:
+                points.install(Fault(sleep, moment))
+                asked = sleeper.beside(work(sleeper)(id))
+                try:
+                    await asyncio.wait({asked, noticed := sleeper.beside(asleep.wait())}, return_when="FIRST_COMPLETED")
+                    noticed.cancel()
+                    await heir.execute("update executors set alive = false where id = %s", sleeper.executor)
+                    heir.runtime._recovery.poke()
+                    await client(id)
+                    before = await faults.history(heir, id)
+                    wake.set()
+                    await sleeper.lets_go(id)
+                    assert await faults.history(heir, id) == before
+                    heir.ran += sleeper.ran
+                    await check(heir, id, once, runs)
+                finally:
+                    points.install(None)
+                    wake.set()
+                    asked.cancel()
+                    await asyncio.wait({asked})
+                    await sleeper.bury()

@@ -276,6 +276,9 @@ class Engine:
     async def forgotten(self, id: str) -> None:
         """Wait until a parked workflow has left memory."""
         await self.becomes(id, "WAITING")
+        await self.lets_go(id)
+
+    async def lets_go(self, id: str) -> None:
         await eventually(lambda: not self.holds(id), message=f"{id} stays in memory")
 
 
