@@ -7,6 +7,7 @@ that a person can mend fails first: settings, workflow modules, the address, the
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import importlib
 import resource
@@ -82,7 +83,7 @@ def database(settings: Settings) -> Iterator[tuple[str, EmbeddedPostgres | None]
     else:
         with EmbeddedPostgres(settings.data_dir / "postgres") as embedded:
             if embedded.attached:
-                log.warning("the database is another process's, and goes when that does")
+                log.info("the embedded PostgreSQL of another process is shared, and taken over when that one ends")
             yield embedded.url(), embedded
 
 
@@ -102,9 +103,17 @@ def bound_socket(settings: Settings) -> Iterator[socket.socket]:
             listener.bind(address)
         except OSError as error:
             raise StartError(
-                f"{settings.host}:{settings.port} can't be served: {error.strerror}. Set MILEPOST_PORT to a free one."
+                f"{settings.host}:{settings.port} can't be served: {error.strerror}. {_remedy(settings, error)}"
             ) from error
         yield listener
+
+
+def _remedy(settings: Settings, error: OSError) -> str:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"Set MILEPOST_HOST to an address of this machine, which {settings.host} is not."
+    if error.errno == errno.EACCES:
+        return "Set MILEPOST_PORT to one above 1023, which needs no privilege."
+    return "Set MILEPOST_PORT to a free one."
 
 
 async def _serve(settings: Settings, url: str, listener: socket.socket, embedded: EmbeddedPostgres | None) -> None:
@@ -186,7 +195,10 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
 
     def announce() -> None:
         if settings.public_url is None and not settings.loopback:
-            log.warning("callbacks fail until MILEPOST_PUBLIC_URL says how others reach this service")
+            log.warning(
+                "requests from elsewhere are refused, and callbacks fail, until MILEPOST_PUBLIC_URL says how others"
+                " reach this service"
+            )
         if settings.log_format is LogFormat.JSON:
             log.info(
                 "serving", url=url, version=VERSION, database="embedded" if settings.database_url is None else "given"

@@ -22,6 +22,12 @@ from app.errors import MilepostError
 
 PREFIX = "MILEPOST_"
 _POSTGRESQL = ("postgresql", "postgres", "postgresql+psycopg")
+_DEMANDS = {
+    "bool_parsing": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+}
+"""In words of our own where the library's are about parsing."""
 
 
 class SettingsError(MilepostError):
@@ -90,7 +96,7 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
 def _modules(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if not all(part.isidentifier() for part in value.split(".")):
-            raise ValueError("must be names of Python modules, separated by commas")
+            raise ValueError("must be names of Python modules such as shop.orders, separated by commas")
     return values
 
 
@@ -124,7 +130,7 @@ class Settings(BaseSettings):
     default_timeout: float = Field(
         60.0, ge=0, le=3600, allow_inf_nan=False, description="how long a request waits that does not say, in seconds"
     )
-    allow_anonymous: bool = Field(False, description="whether to serve addresses beyond loopback without API keys")
+    allow_anonymous: bool = Field(False, description="whether addresses beyond loopback are served, to anybody")
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_origins)] = Field(
         (), description="origins whose pages may call this service, separated by commas"
     )
@@ -215,4 +221,5 @@ def _told(error: ValidationError) -> str:
         return f"{message}."
     name = str(fault["loc"][0])
     meaning = Settings.model_fields[name].description
-    return f"{PREFIX}{name.upper()} ({meaning}): {message[:1].lower()}{message[1:]}."
+    demand = _DEMANDS.get(fault["type"]) or message.replace("Input should", "must")
+    return f"{PREFIX}{name.upper()} ({meaning}): {demand}."

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from app.errors import AuthoringError
+
+_OWN = str(Path(__file__).parent)
+"""The folder of the decorators."""
 
 
 def load(modules: Sequence[str]) -> None:
@@ -26,8 +30,18 @@ def load(modules: Sequence[str]) -> None:
 
 
 def _failed(name: str, error: Exception) -> AuthoringError:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    line, file = _place(error)
+    said = error.msg if isinstance(error, SyntaxError) else error
     return AuthoringError(
-        f"The workflows of {name!r} can't be loaded: {type(error).__name__}: {error}"
-        f" (line {frame.lineno} of {frame.filename})"
+        f"The workflows of {name!r} can't be loaded: {type(error).__name__}: {said} (line {line} of {file})"
     )
+
+
+def _place(error: Exception) -> tuple[int | None, str | None]:
+    """Where the author finds what is wrong: not in the decorator that found it."""
+    if isinstance(error, SyntaxError):
+        return error.lineno, error.filename
+    frames = traceback.extract_tb(error.__traceback__)
+    written = [frame for frame in frames if not frame.filename.startswith((_OWN, "<frozen"))]
+    last = written[-1] if written else frames[-1]
+    return last.lineno, last.filename

@@ -39,3 +39,17 @@ def test_a_module_that_misses_another_is_not_taken_for_missing(folder):
 
     with pytest.raises(AuthoringError, match=r"'orders_lacking' can't be loaded: .*no_such_library"):
         load(["orders_lacking"])
+
+
+def test_a_workflow_that_is_written_wrongly_is_told_with_its_author_s_line(folder):
+    (folder / "orders_plain.py").write_text("from app import workflow\n\n@workflow\ndef f(ctx): ...\n")
+
+    with pytest.raises(AuthoringError, match=r"is not an async function.*\(line [34] of .*orders_plain.py\)"):
+        load(["orders_plain"])
+
+
+def test_a_module_that_is_no_python_is_told_with_its_own_line(folder):
+    (folder / "orders_garbled.py").write_text("price = 1\ndef sell(:\n")
+
+    with pytest.raises(AuthoringError, match=r"SyntaxError: .*\(line 2 of .*orders_garbled.py\)"):
+        load(["orders_garbled"])

@@ -71,6 +71,13 @@ def test_a_malformed_value_is_refused_by_its_name_in_one_line_and_never_shown(na
     assert "hush" not in line
 
 
+def test_a_refusal_says_what_a_value_must_be():
+    assert refusal(PORT="80x").endswith(": must be a whole number.")
+    assert refusal(LINGER="soon").endswith(": must be a number.")
+    assert refusal(EXAMPLES="perhaps").endswith(": must be true or false.")
+    assert refusal(CONCURRENCY="0").endswith(": must be greater than or equal to 1.")
+
+
 def test_an_empty_value_is_as_unset():
     assert load(DATABASE_URL="", PORT=" ").port == 8000
 
