@@ -380,13 +380,13 @@ class _Queue:
 
     async def _divided(self, items: Sequence[Item], error: Exception, verdict: db.Verdict, *, alone: bool) -> bool:
         """See to a batch that did not go through; False: all that can be done is to send it again as it is."""
-        if verdict in (db.Verdict.REFUSED, db.Verdict.BUSY) and len(items) > 1:
+        if verdict is not db.Verdict.LOST and len(items) > 1:
             middle = len(items) // 2
             await self._commit(items[:middle], alone=False)
             await self._commit(items[middle:], alone=False)
         elif verdict is db.Verdict.REFUSED:
             _refuse(items[0], error)
-        elif db.held(error) and (self._waiting or not alone):
+        elif (db.held(error) or verdict is db.Verdict.BROKEN) and (self._waiting or not alone):
             self._put_off(items[0])
         else:
             if verdict is db.Verdict.LOST:
@@ -396,7 +396,7 @@ class _Queue:
         return True
 
     def _put_off(self, item: Item) -> None:
-        """Somebody holds its row for long: let the others go first, but nothing of its own workflow."""
+        """It does not go through, and may not for long: let the others go first, but nothing of its own workflow."""
         id = _id(item)
         later = [waiting for waiting in self._waiting if _id(waiting) == id]
         others = [waiting for waiting in self._waiting if _id(waiting) != id]

@@ -6,6 +6,7 @@ memory, wakes the executor when something is due, and hands recovery what it saw
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
@@ -90,13 +91,14 @@ class Pulse(Service):
     async def bury(self, ids: list[ExecutorId], *, since: float = 0.0, proven: bool = False) -> list[ExecutorId]:
         return await executors.bury(self._line, ids, since=since, proven=proven)
 
-    async def leave(self) -> None:
-        """Say goodbye: whoever is left need not find out."""
-        async with db.available():
-            await executors.leave(self._line, self.id)
-
     async def stop(self) -> None:
+        """Say goodbye after the last beat: whoever is left need not find out."""
         await super().stop()
+        try:
+            async with db.available(), asyncio.timeout(2):
+                await executors.leave(self._line, self.id)
+        except DatabaseUnavailable:
+            log.info("no goodbye could be said: the database is away")
         await self._line.close()
 
     async def _register(self, connection: db.Connection) -> None:

@@ -182,10 +182,6 @@ class Runtime:
             log.warning("the database is away: the others find out by themselves what is left to do")
         await self._executor.stop()
         await self._journal.stop()
-        try:
-            await self._pulse.leave()
-        except DatabaseUnavailable:
-            log.info("no goodbye could be said: the database is away")
         for last in (self._pulse, self._notifier, self._listener):
             await last.stop()
         await self.commands.close()

@@ -93,6 +93,7 @@ _VERDICTS = {
     "23": Verdict.REFUSED,
     "54": Verdict.REFUSED,
     "58": Verdict.BUSY,
+    "P0": Verdict.REFUSED,
     "XX": Verdict.BUSY,
 }
 

@@ -216,8 +216,6 @@ with target as materialized (
     from target t
     where w.id = t.id and w.status in ('QUEUED', 'RUNNING', 'WAITING')
     returning w.id, w.watched, w.input, w.abort_name, w.abort_version
-), unwaited as (
-    delete from waits using ended where waits.workflow_id = ended.id
 ), cleanup as (
     insert into workflows (
         id, name, version, status, input, input_hash, tags, generation, start_token, created_at, updated_at, wake_at
@@ -283,7 +281,11 @@ order by id
 for no key update
 
 -- name: resume
--- Let a locked one that was ended from outside go on, in a new generation and with its whole time again.
+-- Let a locked one that was ended from outside go on, in a new generation, with its whole time again, also for what
+-- it was waiting for.
+with unwaited as (
+    delete from waits where workflow_id = %(id)s
+)
 update workflows
 set status = 'QUEUED',
     generation = generation + 1,
