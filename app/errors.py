@@ -1,15 +1,15 @@
 """Everything that can go wrong on purpose. A docstring is the message a person gets.
 
-    MilepostError
-    ├── Refusal                 answered over HTTP as a problem: has `code` and `status`
-    │   ├── MalformedJson … 400, WorkflowNotFound … 404, WorkflowFinished … 409, …
-    │   └── Unavailable         503 with Retry-After: DatabaseUnavailable, Overloaded, Draining
-    ├── AuthoringError          a workflow was written or registered wrongly
-    └── WorkflowError           raised into a workflow's code, as EventNeverSet, WorkflowNotFound
-        │                       and WorkflowFinished are
-        ├── StepFailed, ChildFailed, NonDeterministicWorkflow, TimedOut
-        └── Fatal               raised by a step: do not try it again
-    Unwound (BaseException)     takes a workflow's code out of memory: Suspended, Aborted
+MilepostError
+├── Refusal                 answered over HTTP as a problem: has `code` and `status`
+│   ├── MalformedJson … 400, WorkflowNotFound … 404, WorkflowFinished … 409, …
+│   └── Unavailable         503 with Retry-After: DatabaseUnavailable, Overloaded, Draining
+├── AuthoringError          a workflow was written or registered wrongly
+└── WorkflowError           raised into a workflow's code, as EventNeverSet, WorkflowNotFound
+    │                       and WorkflowFinished are
+    ├── StepFailed, ChildFailed, NonDeterministicWorkflow, TimedOut
+    └── Fatal               raised by a step: do not try it again
+Unwound (BaseException)     takes a workflow's code out of memory: Suspended, Aborted
 """
 
 from __future__ import annotations
