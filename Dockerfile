@@ -1,4 +1,5 @@
-# One image for every role: `docker run IMAGE serve`, `docker run IMAGE migrate`.
+# One image for every role: `docker run IMAGE serve`, `docker run IMAGE migrate`. It is given MILEPOST_DATABASE_URL;
+# to serve, also MILEPOST_ALLOW_ANONYMOUS=true and MILEPOST_PUBLIC_URL. Workflows of your own go into /srv.
 # The base can be replaced, by one of your own registry or a hardened one: --build-arg BASE_IMAGE=…
 ARG BASE_IMAGE=python:3.13-slim
 

@@ -229,6 +229,12 @@ def test_an_address_in_use_stops_the_start_with_one_line():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_address_of_another_machine_is_told_as_such():
+    done = run("serve", HOST="192.0.2.1", ALLOW_ANONYMOUS="true")
+    assert done.returncode == 1
+    assert "Set MILEPOST_HOST to an address of this machine" in done.stderr
+
+
 def test_help_is_there_without_a_database_and_without_settings():
     done = run("--help", PORT="wrong")
     assert done.returncode == 0
