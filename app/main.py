@@ -10,6 +10,7 @@ import asyncio
 import errno
 import gc
 import importlib
+import os
 import resource
 import socket
 import time
@@ -204,7 +205,7 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
                 "serving", url=url, version=VERSION, database="embedded" if settings.database_url is None else "given"
             )
             return
-        print(f"Milepost {VERSION} serves on {url}, its API is explained at {url}/docs")
+        print(f"Milepost {VERSION} serves on {url} as process {os.getpid()}, its API is explained at {url}/docs")
         if settings.database_url is None:
             print(f"Data are in {settings.data_dir.absolute()}, an embedded PostgreSQL that survives restarts")
         else:
