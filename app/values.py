@@ -12,7 +12,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.errors import Fault, InvalidRequest, MalformedJson, ValueTooLarge
@@ -47,7 +48,7 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     except json.JSONDecodeError as error:
         raise MalformedJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
-        raise InvalidRequest(_deep(_deep_place(text, max_depth), max_depth)) from None
+        raise InvalidRequest(_deep(_deep_place(text, max_depth))) from None
     if suspect or (_brackets(text) > max_depth and _deeper_than(value, max_depth)):
         faults = check(value, max_depth=max_depth)
         if faults:
@@ -97,10 +98,12 @@ def check(value: Any, *, pointer: str = "", max_depth: int = MAX_DEPTH) -> list[
         message = _complaint(item)
         if message:
             faults.append(Fault(message, place))
+        if isinstance(item, _Ambiguous):
+            faults += (Fault("this member is given twice", f"{place}/{_pointer_step(name)}") for name in item.twice)
         if not isinstance(item, (dict, list, tuple)):
             continue
         if depth == max_depth:
-            return [*faults, _deep(place, max_depth)]
+            return [*faults, _deep(place)]
         pending.extend((child, f"{place}/{step}", depth + 1) for step, child in _children(item, place, faults))
     return faults
 
@@ -111,6 +114,9 @@ class _Refused(Exception):
 
 class _Ambiguous(dict[str, Any]):
     """An object that had a member twice."""
+
+    twice: Sequence[str] = ()
+    """The names of such members, as many as are told."""
 
 
 class _Endless(int):
@@ -126,7 +132,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _ambiguous_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    return members if len(members) == len(pairs) else _Ambiguous(members)
+    if len(members) == len(pairs):
+        return members
+    ambiguous = _Ambiguous(members)
+    ambiguous.twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1][:_MAX_FAULTS]
+    return ambiguous
 
 
 def _refuse(_: str) -> Any:
@@ -179,15 +189,13 @@ def _deeper_than(value: Any, limit: int) -> bool:
 def _complaint(item: Any) -> str | None:
     if isinstance(item, str):
         return _unsafe_text(item)
-    if item is None or isinstance(item, (bool, list, tuple)):
+    if item is None or isinstance(item, (bool, list, tuple, dict)):
         return None
     if isinstance(item, int):
         too_long = isinstance(item, _Endless) or not -_BEYOND < item < _BEYOND
         return f"an integer may have {MAX_DIGITS} digits" if too_long else None
     if isinstance(item, float):
         return None if math.isfinite(item) else "a number must be finite and within the range of a double"
-    if isinstance(item, dict):
-        return "a member is given twice" if isinstance(item, _Ambiguous) else None
     return f"{type(item).__name__} has no JSON form"
 
 
@@ -216,8 +224,8 @@ def _pointer_step(name: str) -> str:
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", name[:200]).replace("~", "~0").replace("/", "~1")
 
 
-def _deep(place: str, limit: int) -> Fault:
-    return Fault(f"nesting is deeper than {limit} levels", place)
+def _deep(place: str) -> Fault:
+    return Fault(f"nesting is deeper than {MAX_DEPTH} levels", place)
 
 
 def _deep_place(text: str, limit: int) -> str:
