@@ -114,5 +114,7 @@ def message(detail: Mapping[str, Any]) -> str:
 
 
 def _in_body(detail: ErrorDetails) -> Fault:
-    steps = (str(step)[:200].replace("~", "~0").replace("/", "~1") for step in detail["loc"])
+    # Of a member whose name is wrong, Pydantic says so in a step more.
+    places = detail["loc"][:-1] if detail["loc"][-1:] == ("[key]",) else detail["loc"]
+    steps = (str(step)[:200].replace("~", "~0").replace("/", "~1") for step in places)
     return Fault(message(detail), pointer="".join(f"/{step}" for step in steps))

@@ -152,6 +152,11 @@ def test_a_bad_member_is_named(client, member, value):
     assert response.json()["errors"][0]["pointer"].startswith(f"/{member}")
 
 
+def test_a_bad_name_of_a_tag_is_named_as_the_member_that_it_is(client):
+    response = client.post("/workflows", json={"name": "mute", "tags": {"a/b": "x", "good": "", "": "y"}})
+    assert [fault["pointer"] for fault in response.json()["errors"]] == ["/tags/a~1b", "/tags/"]
+
+
 def test_a_priority_is_of_32_bit_and_needs_a_queue(client):
     for priority, status in ((2**31 - 1, 404), (-(2**31), 404), (2**31, 422), (-(2**31) - 1, 422)):
         body = {"name": "mute", "queue": "nowhere", "priority": priority, "partition": "p", "deduplication_id": "d"}
