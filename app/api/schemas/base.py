@@ -219,7 +219,7 @@ Limit = Annotated[
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in an answer."""
 Cursor = Annotated[
-    Annotated[str, Field(max_length=16_384, json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"})] | None,
+    Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"})] | None,
     Field(description="From `next_cursor`: goes on there, with the same filters."),
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
