@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app.api import openapi, problems, router
-from app.api.doorman import Doorman
+from app.api.doorman import Doorman, Sharing
 from app.api.middleware import BodyLimit, Frame
 from app.api.options import Options
 from app.errors import Refusal
@@ -39,6 +39,7 @@ def build(runtime: Runtime, *, pages: list[BaseRoute] | None = None, **options: 
         openapi_url=None,
         redirect_slashes=False,
         middleware=[
+            Middleware(Sharing, cors_origins=given.cors_origins),
             Middleware(Frame, draining=lambda: runtime.draining),
             Middleware(Doorman, public_url=given.public_url, cors_origins=given.cors_origins),
             Middleware(BodyLimit, limit=given.max_body_bytes),

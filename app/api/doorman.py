@@ -23,6 +23,33 @@ CALLBACKS = "/callbacks/"
 """Called by parties that know nothing of us; the unguessable token is their right."""
 
 
+class Sharing:
+    """Lets pages of the allowed origins read every answer, refusals too.
+
+    It stands outside of whatever makes answers. Caches are to know that these depend on who asks.
+    """
+
+    def __init__(self, app: ASGIApp, *, cors_origins: tuple[str, ...]) -> None:
+        self._app = app
+        self._origins = frozenset(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._origins:
+            await self._app(scope, receive, send)
+            return
+        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        shared = [(b"vary", b"Origin")]
+        if len(origins) == 1 and origins[0].decode("latin-1").lower() in self._origins:
+            shared += [(b"access-control-allow-origin", origins[0]), (b"access-control-expose-headers", EXPOSED)]
+
+        async def share(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *shared]}
+            await send(message)
+
+        await self._app(scope, receive, share)
+
+
 class Doorman:
     def __init__(self, app: ASGIApp, *, public_url: str | None, cors_origins: tuple[str, ...]) -> None:
         self._app = app
@@ -44,8 +71,6 @@ class Doorman:
         allowed = origin is not None and origin in self._origins
         if origin is not None and not allowed and not self._may_write(scope, origin, host):
             raise OriginRefused
-        if self._origins:
-            send = _sharing(send, origins[0] if allowed else None)
         if allowed and scope["method"] == "OPTIONS" and _asks_first(scope):
             await _permit(send)
             return
@@ -80,20 +105,6 @@ def _is_loopback(name: str) -> bool:
 
 def _asks_first(scope: Scope) -> bool:
     return any(name == b"access-control-request-method" for name, _ in scope["headers"])
-
-
-def _sharing(send: Send, origin: bytes | None) -> Send:
-    """Let pages of an allowed origin read the answer; caches are to know that it depends on who asks."""
-
-    async def share(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            shared = [(b"vary", b"Origin")]
-            if origin is not None:
-                shared += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", EXPOSED)]
-            message = {**message, "headers": [*message["headers"], *shared]}
-        await send(message)
-
-    return share
 
 
 async def _permit(send: Send) -> None:

@@ -23,6 +23,8 @@ DEFAULT_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+NO_BODY = frozenset({"GET", "DELETE"})
+"""Methods whose operations read no body."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
 _log = telemetry.logger(__name__)
 
@@ -91,7 +93,7 @@ class BodyLimit:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "DELETE"):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         for name, value in scope["headers"]:
@@ -101,6 +103,9 @@ class BodyLimit:
                     raise self._refusal()
                 await self._app(scope, receive, send)
                 return
+        if scope["method"] in NO_BODY:
+            await self._app(scope, receive, send)
+            return
         read = 0
 
         async def receive_some() -> Message:

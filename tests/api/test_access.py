@@ -67,6 +67,11 @@ class TestAllowedOrigins:
         refused = client.get("/nothing", headers=self.ORIGIN)
         assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
 
+    def test_they_may_read_why_a_body_was_too_large(self, client):
+        response = client.post("/workflows", content=b" " * 1_114_113, headers=self.ORIGIN)
+        assert response.status_code == 413
+        assert response.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
     def test_they_may_ask_first(self, client):
         asking = {**self.ORIGIN, "Access-Control-Request-Method": "POST"}
         response = client.options("/workflows", headers=asking)

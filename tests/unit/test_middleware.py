@@ -97,9 +97,10 @@ def test_a_body_is_read_up_to_its_limit():
     assert read == [5, 5, 5]
 
 
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 @pytest.mark.parametrize("length", [b"11", b"9" * 30, b"-1", b"1_0"])
-def test_a_declared_length_beyond_the_limit_is_refused_unread(length):
+def test_a_declared_length_beyond_the_limit_is_refused_unread(method, length):
     read: list[int] = []
     with pytest.raises(BodyTooLarge):
-        ask(BodyLimit(reading(read), limit=10), "POST", headers=[(b"content-length", length)], body=[b"x"])
+        ask(BodyLimit(reading(read), limit=10), method, headers=[(b"content-length", length)], body=[b"x"])
     assert read == []
