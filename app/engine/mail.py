@@ -147,10 +147,10 @@ class Mail:
                 answers.append(WorkflowNotFound())
             elif before is not None:
                 same = (before.message.topic, before.payload_hash) == (letter.topic, letter.digest)
-                answers.append(Sent(before.message, False) if same else IdempotencyConflict())
+                answers.append(Sent(before.message, False) if same else _conflict(target))
             elif first is not None:
                 same = (drafts[first].topic, drafts[first].payload_hash) == (letter.topic, letter.digest)
-                answers.append(first if same else IdempotencyConflict())
+                answers.append(first if same else _conflict(target))
             elif target.status.terminal:
                 answers.append(WorkflowFinished(workflow_status=target.status.value))
             else:
@@ -174,3 +174,7 @@ class Mail:
             and row.status is Status.RUNNING
             and (row.executor, row.generation) == (self._executor(), source.generation)
         )
+
+
+def _conflict(target: messages.Locked) -> IdempotencyConflict:
+    return IdempotencyConflict(workflow_status=target.status.value)

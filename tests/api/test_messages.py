@@ -50,6 +50,7 @@ class TestSending:
         for other in ({"payload": 1}, {"payload": {"a": 1, "b": 2}, "topic": "other"}):
             conflict = post(client, id, **other, Idempotency_Key=key)
             assert (conflict.status_code, conflict.json()["code"]) == (409, "idempotency-conflict")
+            assert conflict.headers["Workflow-Status"] == "SUCCEEDED"
 
     def test_an_ended_workflow_takes_none(self, client, start, ended):
         id = start(["return", 1])
