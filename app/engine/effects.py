@@ -132,7 +132,13 @@ class Step(_Task):
                 failure = failures.describe(error, step=call.name)
                 run.check_open()
                 if not self._spec.retry.retries(error, attempt):
-                    log.info("step failed", workflow_id=run.id, step=call.name, attempts=attempt)
+                    log.info(
+                        "step failed",
+                        workflow_id=run.id,
+                        step=call.name,
+                        attempts=attempt,
+                        type=type(error).__name__,
+                    )
                     return Outcome(started_at, error=failure, attempts=attempt, cause=error)
                 pause = self._spec.retry.wait(attempt, random.random)
                 deadline = self._tools.clock.now() + timedelta(seconds=pause)

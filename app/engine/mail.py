@@ -116,6 +116,10 @@ class Mail:
             await point("mail.before_commit")
         await point("mail.after_commit")
         by_letter = dict(zip(drafts, sent, strict=True))
+        for answer in answers:
+            if isinstance(answer, Sent):
+                # A repeat: the first try may have been committed without an answer, and so without a wake-up.
+                self._arrived(answer.message.workflow_id, False)
         for message in sent:
             self._arrived(message.workflow_id, locked[message.workflow_id].status is Status.WAITING)
         return [

@@ -126,7 +126,9 @@ def reason(error: BaseException) -> str:
     """The database's own words, without the values that it may quote in its details."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary
-    return f"{type(error).__name__}: {error}" if isinstance(error, (OSError, psycopg.Error)) else type(error).__name__
+    if isinstance(error, (OSError, psycopg.Error)):
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return type(error).__name__
 
 
 @asynccontextmanager
