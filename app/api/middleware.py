@@ -5,6 +5,8 @@ Frameworks' function middlewares run the endpoint in a task of its own, behind w
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import time
 import uuid
@@ -23,6 +25,8 @@ DEFAULT_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+LINGER = 2.0
+"""Seconds for the rest of a body that is too large."""
 NO_BODY = frozenset({"GET", "DELETE"})
 """Methods whose operations read no body."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
@@ -39,7 +43,7 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = Answer(send, _request_id(scope), self._draining)
+        answer = Answer(receive, send, _request_id(scope), self._draining)
         about = {"request_id": answer.request_id.decode(), "method": scope["method"], "path": raw_path(scope)}
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET", ONLY_LOOKS: True}
@@ -61,10 +65,10 @@ class Frame:
 class Answer:
     """The sending side of one request."""
 
-    __slots__ = ("_draining", "_send", "request_id", "status", "without_body")
+    __slots__ = ("_draining", "_receive", "_send", "request_id", "status", "without_body")
 
-    def __init__(self, send: Send, request_id: bytes, draining: Callable[[], bool]) -> None:
-        self._send, self._draining = send, draining
+    def __init__(self, receive: Receive, send: Send, request_id: bytes, draining: Callable[[], bool]) -> None:
+        self._receive, self._send, self._draining = receive, send, draining
         self.request_id = request_id
         self.without_body = False
         self.status = 0
@@ -83,7 +87,21 @@ class Answer:
             message = {**message, "headers": headers}
         elif self.without_body:
             message = {**message, "body": b""}
+        if self.status == BodyTooLarge.status and message["type"] == "http.response.body":
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def _linger(self) -> None:
+        """Let what is still on its way arrive, to no use.
+
+        A connection that is closed before is reset, and clients that are still sending never get to the answer.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while (await self._receive()).get("more_body"):
+                    pass
 
 
 class BodyLimit:

@@ -140,6 +140,14 @@ class TestBodies:
                 connection.sendall(chunk)
             assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
+    def test_a_client_that_sends_all_of_it_first_gets_the_answer_too(self, api):
+        length = 40_000_000
+        head = f"POST /workflows HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+        port = int(api.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head + b" " * length)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
+
     def test_the_largest_body_is_taken(self, client):
         body = b'{"name": "mute"}'.ljust(1_114_112)
         assert start_raw(client, body).status_code == 201
