@@ -313,8 +313,11 @@ class Commands:
                 level = [child.id for child in found]
         self.aborted(ended, cleanups=cleanups)
         workflow = await self._lookup.workflow(id)
-        if not ended and workflow.status is not Status.CANCELLED:
-            raise WorkflowFinished(workflow_status=workflow.status.value)
+        if not ended:
+            if workflow.status is not Status.CANCELLED:
+                raise WorkflowFinished(workflow_status=workflow.status.value)
+            # Perhaps by a commit whose answer was lost: then nobody was told.
+            self.aborted([workflows.Aborted(id, True)], cleanups=True)
         return workflow
 
     def aborted(self, ended: Sequence[workflows.Aborted], *, cleanups: bool) -> None:

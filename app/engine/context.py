@@ -95,7 +95,7 @@ class DurableContext(Context):
         if how.is_async:
             result: Awaitable[Any] = function(*given, **named)
             return result
-        return effects.in_thread(self.around.tools, function, *given, **named)
+        return effects.in_thread(self.around.tools, self._run.check_open, function, *given, **named)
 
     def _inside(self, call: Call) -> StepContext:
         return StepContext(self._run, self.around.outbound, call.seq)

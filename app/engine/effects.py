@@ -11,6 +11,7 @@ from concurrent.futures import Executor as Threads
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from app import telemetry, values
@@ -121,6 +122,7 @@ class Step(_Task):
         started_at = self._tools.clock.now()
         while True:
             self._tries = attempt = attempt + 1
+            run.check_open()
             try:
                 await point("step.before_call")
                 output = await self._once(call)
@@ -173,10 +175,13 @@ class Step(_Task):
         self._waiting = self._resumes = None
 
 
-def in_thread(tools: Tools, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Awaitable[Any]:
+def in_thread(
+    tools: Tools, check: Callable[[], None], function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Awaitable[Any]:
     """Call a plain function in one of the threads for steps, with the caller's context variables."""
 
     def called() -> Any:
+        check()
         try:
             return function(*args, **kwargs)
         except StopIteration as error:
@@ -412,16 +417,21 @@ class Transaction(Step):
         started_at = self._tools.clock.now()
         step: steps.Recorded | None = None
         failure: Exception | None = None
+        waited = 0.0
         async with AsyncExitStack() as until_settled:
             try:
                 async with self._tools.database.transaction(translate=False) as connection:
                     try:
                         output = self._spec.output.round_trip(await self._limited(self._attempt(call, connection)))[0]
+                        returned_at = monotonic()
                         await until_settled.enter_async_context(run.quiet())
+                        waited = monotonic() - returned_at
                         step = run.number(call, output, self._tries, started_at, self._tools.clock.now())
                         await self._record(run, step, connection)
                     except Exception as error:
-                        failure = None if _of_the_database(error, connection) else error
+                        # From the numbering on it is not the function that fails; unless it had idled for so long.
+                        own = step is None or (db.idled(error) and waited < db.IDLE / 2)
+                        failure = error if own and not _of_the_database(error, connection) else None
                         raise
                     await point("transaction.before_commit")
                 await point("transaction.after_commit")
@@ -429,7 +439,7 @@ class Transaction(Step):
                 if failure is not None:
                     # Whatever the roll-back met afterwards.
                     raise failure from None
-                if not _may_go_through(error):
+                if not _may_go_through(error, ours=step is not None):
                     raise
                 if step is None or not await self._was_committed(run, step):
                     raise _NotNow from error
@@ -456,8 +466,12 @@ def _of_the_database(error: Exception, connection: db.Connection) -> bool:
     return db.rolled_back(error) or (connection.closed and db.verdict(error) is db.Verdict.LOST)
 
 
-def _may_go_through(error: Exception) -> bool:
-    return isinstance(error, db.FAILURES) and (db.verdict(error) is db.Verdict.LOST or db.rolled_back(error))
+def _may_go_through(error: Exception, *, ours: bool) -> bool:
+    """Whether to try anew; `ours`: it was Milepost's own statement that met the error."""
+    if not isinstance(error, db.FAILURES):
+        return False
+    verdict = db.verdict(error)
+    return verdict is db.Verdict.LOST or db.rolled_back(error) or (ours and verdict is db.Verdict.BUSY)
 
 
 class _NotNow(Exception):

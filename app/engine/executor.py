@@ -107,6 +107,8 @@ class Executor(Service):
                 return  # adopted while the answer of an earlier claim was on its way
             # Claimed again before this process heard that its own park was committed.
             other.abort()
+        if (stale := self._parked.pop(owned.id, None)) is not None:
+            stale.suspend()
         run = Run(
             owned,
             definition,
@@ -129,7 +131,7 @@ class Executor(Service):
         cold: list[Owned] = []
         for owned in taken:
             run = self._parked.pop(owned.id, None)
-            if run is not None and run.generation == owned.generation - 1:
+            if run is not None and (run.token, run.generation) == (owned.start_token, owned.generation - 1):
                 self._runs[owned.id] = run
                 run.resume(owned.generation)
             else:
@@ -191,11 +193,12 @@ class Executor(Service):
 
     async def _verify(self, runs: Sequence[Run]) -> None:
         try:
-            mine = await self._lookup.owned([(run.id, run.generation) for run in runs], self.id)
+            asked = [(run, run.generation) for run in runs]
+            mine = await self._lookup.owned([(run.id, generation) for run, generation in asked], self.id)
         except DatabaseUnavailable:
             return  # whoever is not ours any more is told so by the journal, at the latest
-        for run in runs:
-            if run.id not in mine and run.live:
+        for run, generation in asked:
+            if run.id not in mine and run.live and run.generation == generation:
                 run.abort()
 
     # ---- what runs say
@@ -223,16 +226,17 @@ class Executor(Service):
     async def look_again(self, run: Run) -> None:
         """What a run waits for may have come between its last look and its park, and nobody woke it then."""
 
+        # Asked before it may leave memory.
+        targets, news = run.targets, run.has_news
+
         async def look() -> None:
-            if await self._has_come(run):
+            if news or await self._has_come(targets):
                 await self.wake([run.id])
 
         await tasks.insist(look)
 
-    async def _has_come(self, run: Run) -> bool:
-        if run.has_news:
-            return True
-        for target, key in run.targets:
+    async def _has_come(self, targets: Sequence[tuple[WorkflowId, str | None]]) -> bool:
+        for target, key in targets:
             try:
                 glance = await self._lookup.glance(target, key or "")
             except WorkflowNotFound:
@@ -283,9 +287,10 @@ class Executor(Service):
 
     async def tick(self) -> None:
         rang, self._rang = self._rang, False
+        since = self._clock.now()
         await self._claim_due()
         # One alarm stands for all: the next one is known to the database alone.
-        if rang and (seconds := await workflows.next_due(self._line)) is not None:
+        if rang and (seconds := await workflows.next_due(self._line, since)) is not None:
             self.alarm(seconds)
 
     async def _claim_due(self) -> None:
@@ -311,10 +316,12 @@ class Executor(Service):
 
     async def release(self) -> None:
         """Hand over what is left, and take the code of everything out of memory."""
-        async with db.available(), asyncio.timeout(2):
-            await workflows.release(self._line, self.id)
-        for run in [*self._runs.values(), *self._parked.values()]:
-            run.suspend()
+        try:
+            async with db.available(), asyncio.timeout(2):
+                await workflows.release(self._line, self.id)
+        finally:
+            for run in [*self._runs.values(), *self._parked.values()]:
+                run.suspend()
 
     async def stop(self) -> None:
         await super().stop()

@@ -281,6 +281,9 @@ class _Queue:
     def abandon(self) -> None:
         """What is on its way is another owner's: it may be answered, but isn't sent again."""
         self._epoch += 1
+        for item in self._waiting:
+            if isinstance(item, Birth) and not item.future.done():
+                item.future.set_exception(Draining())
         self._waiting.clear()
 
     async def _run(self) -> None:
@@ -387,6 +390,9 @@ class _Queue:
         elif verdict is db.Verdict.REFUSED:
             _refuse(items[0], error)
         elif (db.held(error) or verdict is db.Verdict.BROKEN) and (self._waiting or not alone):
+            if verdict is db.Verdict.BROKEN:
+                # Nothing paced this one: a lock that was waited for has taken its time, a broken statement none.
+                await asyncio.sleep(PAUSES[-1] / 10)
             self._put_off(items[0])
         else:
             if verdict is db.Verdict.LOST:

@@ -28,6 +28,8 @@ from app.store import db, messages
 LIMIT = 200
 """Messages in one transaction."""
 PATIENCE = 0.9
+MOMENTS = (0.01, 0.05)
+"""Seconds between tries for a workflow that somebody holds, most often a flush, before the slow line waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ class Mail:
         letter = replace(letter, digest=values.digest(values.decode(letter.payload)))
         async with db.available(), asyncio.timeout(PATIENCE):
             answer = await self._batch.ask(letter)
+            for pause in MOMENTS:
+                if not isinstance(answer, _Held):
+                    break
+                await asyncio.sleep(pause)
+                answer = await self._batch.ask(letter)
             if isinstance(answer, _Held):
                 answer = await self._slow.ask(letter)
         if isinstance(answer, Sent):

@@ -102,7 +102,11 @@ class Listener:
             if announced is not None and self._heard.get(peer.id, 0) < announced:
                 self._heard[peer.id] = announced
                 self._missed()
-        self._announced = {peer.id: peer.hint for peer in peers if peer.alive}
+        alive = {peer.id: peer.hint for peer in peers if peer.alive}
+        if self._announced.keys() - alive.keys():
+            # Its last hints may never have been sent.
+            self._missed()
+        self._announced = alive
         self._heard = {id: self._heard.get(id, hint) for id, hint in self._announced.items()}
 
     async def _run(self) -> None:

@@ -51,18 +51,23 @@ class Recovery(Service):
         self._orphans: frozenset[tuple[str, int]] = frozenset()
         self._tried = float("-inf")
         self._left = False
+        self._beaten = self._steady = float("-inf")
 
     # ---- what each beat brings
 
     async def examine(self, beat: Beat, in_flight: set[str]) -> None:
         """Look at the peers, and at what is this executor's by the table."""
+        now = asyncio.get_running_loop().time()
+        if now - self._beaten > self._time_to_live / 2 and self._beaten > float("-inf"):
+            # The database was away for this process, so perhaps for all.
+            self._steady = now
+        self._beaten = now
         dead = [peer.id for peer in beat.peers if peer.alive and self._is_dead(peer, beat)]
         if dead:
             since = max(peer.heartbeat_at for peer in beat.peers if peer.id in dead)
             for id in await self._pulse.bury(dead, since=since):
                 log.warning("an executor is dead, its workflows are taken over", executor=id)
                 self._tried = float("-inf")
-        now = asyncio.get_running_loop().time()
         if (dead or beat.lost or any(not peer.alive for peer in beat.peers)) and now - self._tried >= PATIENCE:
             self._tried = now
             self.poke()
@@ -71,9 +76,9 @@ class Recovery(Service):
     def _is_dead(self, peer: Peer, beat: Beat) -> bool:
         if beat.uptime < self._time_to_live:
             return False
-        if peer.silent_for > self._time_to_live:
-            return True
         now = asyncio.get_running_loop().time()
+        if peer.silent_for > self._time_to_live:
+            return now - self._steady >= self._time_to_live
         suspicion = self._suspects.get(peer.id)
         if peer.locked or suspicion is None or suspicion.heartbeat_at != peer.heartbeat_at:
             self._suspects.pop(peer.id, None)

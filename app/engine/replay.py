@@ -31,7 +31,7 @@ class History:
 
     def match(self, seq: int, kind: StepKind, name: str, digest: int) -> Recorded | None:
         """The record at the place of a call; raises NonDeterministicWorkflow when it is of another call."""
-        record = self._by_seq.get(seq)
+        record = self._by_seq.pop(seq, None)  # asked for once
         if record is None:
             return None
         if (record.kind, record.name) != (kind, name):

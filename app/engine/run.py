@@ -43,6 +43,7 @@ from app.errors import (
     Unwound,
 )
 from app.model import JsonText, Status, StepKind, WorkflowId
+from app.store import db
 from app.store.steps import Recorded
 from app.store.workflows import Owned
 
@@ -444,10 +445,11 @@ class Run:
         """The code stands still meanwhile, with all it was given digested."""
         while True:
             async with self.committing:
-                if self.loop.idle:
+                if self.loop.idle and not self._scribe.heavy and not self._committed_first():
                     yield
                     return
-            await asyncio.sleep(0)
+            # Too much uncommitted: the code stands still until a flush, which takes a while.
+            await asyncio.sleep(0.01 if self._scribe.heavy else 0)
 
     def number(
         self, call: Call, output: JsonText, attempts: int, started_at: datetime, completed_at: datetime
@@ -530,6 +532,9 @@ class Run:
             await self._owner.watch(self, targets)
             marked = True
         except DatabaseUnavailable:
+            marked = False
+        except db.FAILURES as error:
+            log.warning("a workflow could not be parked", workflow_id=self.id, error=db.reason(error))
             marked = False
         if self._phase is not Phase.PARKING:
             return

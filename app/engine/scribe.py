@@ -91,6 +91,7 @@ class Scribe:
         """What is not committed never will be."""
         self._entry = None
         self.committed = self.serial
+        self.heavy = False
         waiting, self._commits = self._commits, []
         for _, future in waiting:
             if not future.done():

@@ -37,16 +37,19 @@ KEEPALIVE = {
     "keepalives_interval": "1",
     "keepalives_count": "3",
     "tcp_user_timeout": "3000",
+    "target_session_attrs": "read-write",
 }
 ACQUIRE = 0.9
 """Seconds that a caller waits for a connection of the pool."""
 PATIENCE = 12.0
 """Seconds that a server may take to answer: two more than it lets a statement run."""
+IDLE = 5.0
+"""Seconds that a session may do nothing inside a transaction."""
 SESSION = {
     "timezone": "UTC",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "5s",
+    "idle_in_transaction_session_timeout": f"{IDLE:g}s",
 }
 # For what runs thousands of times a second: planned once, and by index, for a plan that was made while the tables
 # were empty must still be right when they hold millions of rows.
@@ -115,6 +118,11 @@ def verdict(error: BaseException) -> Verdict:
 def rolled_back(error: BaseException) -> bool:
     """Whether it was a deadlock, or a conflict with another transaction: the same may go through at once."""
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("40")
+
+
+def idled(error: BaseException) -> bool:
+    """Whether the server ended the session because it did nothing inside a transaction for too long."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "25P03"
 
 
 def held(error: BaseException) -> bool:
@@ -198,15 +206,19 @@ class Database:
         the driver's own errors where `translate` is False.
         """
         async with available() if translate else nullcontext(), self._begun() as pooled:
-            raw = await pooled.get_raw_connection()
-            yield cast("Connection", raw.driver_connection)
+            connection = cast("Connection", (await pooled.get_raw_connection()).driver_connection)
+            # What an author does in a transaction may rightly take longer.
+            with _watched(connection) if translate else nullcontext():
+                yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[PoolConnection]:
         """A read-only transaction whose statements all see the same, as SQLAlchemy gives it."""
         async with available(), self._begun() as pooled:
-            await pooled.exec_driver_sql("set transaction isolation level repeatable read read only")
-            yield pooled
+            connection = cast("Connection", (await pooled.get_raw_connection()).driver_connection)
+            with _watched(connection):
+                await pooled.exec_driver_sql("set transaction isolation level repeatable read read only")
+                yield pooled
 
     @asynccontextmanager
     async def _begun(self) -> AsyncGenerator[PoolConnection]:
@@ -281,8 +293,13 @@ class Line:
     async def _open(self) -> Connection:
         if self._connection is None or abandoned(self._connection):
             connection = await self._database.connect(self._duty, settings=self._settings)
-            if self._opened is not None:
-                await self._opened(connection)
+            try:
+                if self._opened is not None:
+                    with _watched(connection):
+                        await self._opened(connection)
+            except BaseException:
+                await close(connection)
+                raise
             self._connection = connection
         return self._connection
 

@@ -143,9 +143,9 @@ async def claim(line: db.Line, executor: ExecutorId, definitions: Sequence[tuple
     return _owned(await line.rows(_SQL["claim"], _who(executor, definitions, limit)))
 
 
-async def next_due(line: db.Line) -> float | None:
-    """Seconds until something is due that is not yet; None: nothing is."""
-    seconds: float | None = (await line.rows(_SQL["next_due"], {}))[0].seconds
+async def next_due(line: db.Line, since: datetime) -> float | None:
+    """Seconds until something is due that was not at a point in time (negative when it is by now); None: nothing."""
+    seconds: float | None = (await line.rows(_SQL["next_due"], {"since": since}))[0].seconds
     return seconds
 
 

@@ -54,11 +54,11 @@ returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w
           w.started_at, w.traceparent
 
 -- name: next_due
--- When the next queued or parked one is due. What is due already is left out: nobody has room for it, or has it
--- registered.
+-- When the next queued or parked one is due. What was due already when it was last claimed is left out: nobody has
+-- room for it, or has it registered.
 select extract(epoch from min(wake_at) - now())::float8 as seconds
 from workflows
-where status in ('QUEUED', 'WAITING') and wake_at is not null and wake_at > now()
+where status in ('QUEUED', 'WAITING') and wake_at is not null and wake_at > %(since)s
 
 -- name: take_over
 -- Make running ones of lost executors this executor's own (or queue them for later). Lost is who is dead, or was dead

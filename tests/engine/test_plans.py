@@ -7,6 +7,7 @@ counted: nothing may be read from end to end, whatever the planner knew of the t
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -128,7 +129,7 @@ EACH_TIME: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "children": (SQL["workflows"]["children"], {"ids": HOT}),
     "lock_tree": (SQL["workflows"]["lock_tree"], {"id": HOT[0]}),
-    "next_due": (SQL["workflows"]["next_due"], {}),
+    "next_due": (SQL["workflows"]["next_due"], {"since": datetime.now(UTC)}),
     "overdue": (SQL["workflows"]["overdue"], {}),
     "delete": (SQL["workflows"]["delete"], {"ids": [f"w{n:07}" for n in range(15, 15 + 10 * BATCH, 10)]}),
     "records": (SQL["steps"]["records"], {"ids": HOT}),
@@ -180,7 +181,7 @@ def _literal(value: Any) -> str:
         return str(value)
     if isinstance(value, list):
         return "'{" + ",".join("null" if item is None else str(item) for item in value) + "}'"
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
