@@ -102,7 +102,7 @@ class Wait:
             if self._result and not workflow.status.terminal:
                 left = max(0.0, until - monotonic())
                 workflow = await attended(self._request, self._request.runtime.views.result(workflow.id, left), left)
-            elif status is not workflow.status:
+            elif status not in (None, workflow.status):
                 workflow = await self._request.runtime.views.workflow(workflow.id)
         except (Unavailable, WorkflowNotFound):
             pass
@@ -117,16 +117,19 @@ class Wait:
         except (Unavailable, WorkflowNotFound):
             return "", None
 
-    async def _events(self, workflow_id: WorkflowId, after: int, status: Status) -> tuple[str, Status]:
+    async def _events(self, workflow_id: WorkflowId, after: int, status: Status) -> tuple[str, Status | None]:
+        """The text of the member, and the status if it was read: `status` is what was known of it before."""
         if not self._keys:
-            return "", status
+            return "", None
         found: dict[str, Event | None] = {}
+        read: Status | None = None
         try:
             wait = self._request.runtime.views.events(
                 workflow_id, self._keys, mode=views.Mode(self._mode), after=after, timeout=self.seconds
             )
             reading = await attended(self._request, wait, self.seconds)
             found, status = reading.events, reading.status
+            read = status
         except (Unavailable, WorkflowNotFound):
             pass
         members = (
@@ -134,4 +137,4 @@ class Wait:
             + render.event(workflow_id, key, found.get(key), status, render.state(found.get(key), after, status))
             for key in self._keys
         )
-        return f',"events":{{{",".join(members)}}}', status
+        return f',"events":{{{",".join(members)}}}', read
