@@ -10,14 +10,20 @@ import pytest
 
 from app import Context, Retry, step
 from app.engine.notifier import Listener
+from app.errors import DatabaseUnavailable
 from app.model import ExecutorId, WorkflowId
 from app.store import db
 from app.store.executors import Peer
 from tests.support import rows
-from tests.support.engine import Engine, running
+from tests.support.engine import Engine, insist, running
 from tests.support.points import Gate, at
 from tests.support.sessions import observer, session
 from tests.support.waiting import eventually
+
+CUT = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where datname = current_database() and application_name like 'milepost%%'"
+)
 
 
 @asynccontextmanager
@@ -339,3 +345,29 @@ async def test_a_peer_that_an_outage_kept_silent_is_given_the_time_to_live_to_co
         await beat()
         assert await alive()
         await eventually(buried)
+
+
+# ---- the server
+
+
+async def test_no_session_is_kept_that_was_opened_while_the_server_was_read_only(engine: Engine):
+    """As a stand-by is before it takes over: it accepts sessions, and goes on to refuse their writes."""
+
+    @engine.workflow
+    async def program(ctx: Context) -> int:
+        return 1
+
+    assert await engine.run(program) == 1
+    name = await engine.one("select current_database()")
+    await engine.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    await engine.rows(CUT)
+    await eventually(lambda: engine.runtime._pulse._away)
+    with pytest.raises(DatabaseUnavailable):
+        while True:
+            await engine.begin(program)
+    await engine.execute("set default_transaction_read_only = off")
+    await engine.execute(f'alter database "{name}" reset default_transaction_read_only')
+    async with asyncio.timeout(8):
+        id = await insist(lambda: engine.begin(program))
+        assert await engine.output(id) == 1
+        await eventually(lambda: not engine.runtime._pulse._away)
