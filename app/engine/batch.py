@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 from app.engine import tasks
 
+GRACE = 0.05
+"""Seconds for a last look, before it counts that nobody was answered."""
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -19,15 +22,38 @@ class Batch(Generic[Item, Answer]):
         self._name, self._flush, self._limit = name, flush, limit
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._running = False
+        self._answered_at = float("-inf")
 
-    async def ask(self, item: Item) -> Answer:
-        """The answer to one item. Safe to cancel: what nobody waits for any more isn't asked."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def ask(self, item: Item, patience: float | None = None) -> Answer:
+        """The answer to one item. Safe to cancel: what nobody waits for any more isn't asked.
+
+        Raises TimeoutError when nobody was answered for `patience` seconds (None: never). To stand in a long
+        queue that moves is no reason to give up.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((item, future))
         if not self._running:
             self._running = True
             tasks.spawn(self._run(), name=self._name)
-        return await future
+        timer = None if patience is None else loop.call_later(patience, self._give_up, future, patience, True)
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _give_up(self, future: asyncio.Future[Answer], patience: float, again: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if future.done():
+            return
+        if (quiet := loop.time() - self._answered_at) < patience:
+            loop.call_later(patience - quiet, self._give_up, future, patience, True)
+        elif again:
+            # This process may have been busy itself, with an answer there that nobody has read yet.
+            loop.call_later(GRACE, self._give_up, future, patience, False)
+        else:
+            future.set_exception(TimeoutError("nobody was answered in time"))
 
     async def _run(self) -> None:
         try:
@@ -47,6 +73,7 @@ class Batch(Generic[Item, Answer]):
                 if not future.done():
                     future.set_exception(error)
             return
+        self._answered_at = asyncio.get_running_loop().time()
         for (_, future), answer in zip(taken, answers, strict=True):
             if not future.done():
                 future.set_result(answer)

@@ -15,7 +15,7 @@ from typing import Any
 
 from app import values
 from app.authoring import Definition, Registry
-from app.engine import tasks
+from app.engine import batch, tasks
 from app.engine.executor import Executor
 from app.engine.hub import INBOX
 from app.engine.journal import Birth, Journal
@@ -187,7 +187,7 @@ class Commands:
                 self._executor.alarm(start.delay)
 
         birth.future.add_done_callback(born)
-        row = await _within(birth)
+        row = await _within(birth, self._journal)
         if row is None:
             return None
         at = row.at
@@ -380,21 +380,23 @@ class Commands:
         await self._line.close()
 
 
-async def _within(birth: Birth) -> Row | None:
-    """The answer to a start; DatabaseUnavailable when it takes too long.
+async def _within(birth: Birth, journal: Journal) -> Row | None:
+    """The answer to a start; DatabaseUnavailable when the journal gets none for too long.
 
     What has not been sent by then never will be. What has been sent may have been committed: then it
     runs, and its id tells when the caller asks again.
     """
-    try:
-        async with asyncio.timeout(PATIENCE):
-            row: Row | None = await asyncio.shield(birth.future)
-            return row
-    except TimeoutError:
-        if not birth.sent:
-            birth.future.cancel()
-            birth.row = ""
-        raise DatabaseUnavailable from None
+    while not birth.future.done():
+        await asyncio.wait((birth.future,), timeout=PATIENCE)
+        # To stand in a long queue that moves is no reason to give up; nor is it that this process was busy itself,
+        # and has not read the answer yet.
+        if journal.quiet_for() >= PATIENCE and not (await asyncio.wait((birth.future,), timeout=batch.GRACE))[0]:
+            if not birth.sent:
+                birth.future.cancel()
+                birth.row = ""
+            raise DatabaseUnavailable
+    row: Row | None = birth.future.result()
+    return row
 
 
 def _known(known: tuple[Workflow, bytes], name: str, digest: bytes) -> Started:

@@ -147,6 +147,7 @@ class Journal:
         self._births = 0
         self._published, self._watched = published, watched
         self.executor = ExecutorId("")
+        self._answered_at = float("-inf")
         self.loop = asyncio.get_running_loop()
         self.in_flight: set[str] = set()
         """Ids of starts whose commit has not been answered."""
@@ -155,6 +156,10 @@ class Journal:
     def load(self) -> int:
         """Writers and starts that wait for a flush."""
         return sum(len(queue) for queue in self._lanes.values())
+
+    def quiet_for(self) -> float:
+        """Seconds since a flush was answered."""
+        return self.loop.time() - self._answered_at
 
     def enlist(self, writer: Writer) -> None:
         """A workflow has opened an entry."""
@@ -200,6 +205,7 @@ class Journal:
 
     def settle(self, items: Sequence[Item], rows: Sequence[Any], lane: Lane) -> None:
         """Tell everybody what became of a flush."""
+        self._answered_at = self.loop.time()
         if rows:
             self._clock.catch_up(rows[0].at)
         own = {row.id: row for row in rows if not row.started}

@@ -35,16 +35,16 @@ class Lookup:
 
     async def glances(self, id: WorkflowId, keys: Sequence[str]) -> list[workflows.Glance]:
         """The same for several keys, all as of one moment."""
-        async with db.available(), asyncio.timeout(PATIENCE):
-            found = await self._glances.ask((id, keys))
+        async with db.available():
+            found = await self._glances.ask((id, keys), PATIENCE)
         if found is None:
             raise WorkflowNotFound
         return found
 
     async def find(self, id: WorkflowId) -> tuple[Workflow, bytes] | None:
         """A workflow and the digest of its input. Raises DatabaseUnavailable."""
-        async with db.available(), asyncio.timeout(PATIENCE):
-            return await self._rows.ask(id)
+        async with db.available():
+            return await self._rows.ask(id, PATIENCE)
 
     async def workflow(self, id: WorkflowId) -> Workflow:
         found = await self.find(id)

@@ -354,7 +354,9 @@ class Run:
             return
         given = 0
         while self._phase is Phase.LIVE and not self._scribe.heavy:
-            self.loop.turn(SLICE, self._stands_still)
+            if self._failure is None:
+                # Once it has failed nothing that its code does counts any more.
+                self.loop.turn(SLICE, self._stands_still)
             if self._failure is not None or (self._root is not None and self._root.done()):
                 self._finish()
             elif not self.loop.idle or given >= SLICE:
