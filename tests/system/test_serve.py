@@ -126,9 +126,10 @@ def test_a_running_step_gets_time_to_end_before_the_service_does(own: Service):
     start(own, "slow", "step", 2)
     with own.client() as client:
         assert client.get("/workflows/step/events/begun").status_code == 200
-        own.signal(signal.SIGTERM)
-        eventually_sync(lambda: client.get("/readyz").status_code == 503)
-        refused = client.post("/workflows", json={"name": "slow", "input": 0})
+    own.signal(signal.SIGTERM)
+    # By connections of their own: what idles is closed when the drain begins, perhaps just as a request sets out on it.
+    eventually_sync(lambda: httpx.get(f"{own.url}/readyz").status_code == 503)
+    refused = httpx.post(f"{own.url}/workflows", json={"name": "slow", "input": 0})
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
     assert own.wait() == 0, own.log
     own.start()
