@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from app.model import Event, JsonText, Message, Status, Step, Workflow
+from app.model import Event, Message, Status, Step, Workflow
 
 quote = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON text of what the service itself says: strings, numbers, null, lists and objects of these."""
 
-NOT_FOUND_IN_LIST = frozenset[str]()
 EVERYTHING = frozenset({"input", "output", "error"})
 
 
@@ -121,8 +120,3 @@ def members(items: Mapping[str, object]) -> str:
     return "".join(
         f",{quote(name)}:{value if isinstance(value, Json) else quote(value)}" for name, value in items.items()
     )
-
-
-def trusted(value: JsonText | None) -> Json:
-    """A stored value, for a place that would quote it."""
-    return Json(value or "null")

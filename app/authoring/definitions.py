@@ -21,7 +21,6 @@ from app.model import NULL, JsonText
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 MAX_RECOVERIES = 100
-LONGEST_TIMEOUT = checks.TEN_YEARS
 
 _DEFINITION = "__milepost_workflow__"
 _SIGNATURE = "a workflow is written `async def f(ctx: Context)` or `async def f(ctx: Context, input: T)`"
