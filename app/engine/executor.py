@@ -65,6 +65,7 @@ class Executor(Service):
         self._parked: OrderedDict[WorkflowId, Run] = OrderedDict()
         self._coming: set[tuple[str, int]] = set()
         """(id, generation) of what is ours, and is still being read."""
+        self._suspect: Run | None = None
         self._reserved = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._rings_at = float("-inf")
@@ -119,6 +120,8 @@ class Executor(Service):
             linger=self._linger,
         )
         self._runs[owned.id] = run
+        if owned.suspected:
+            self._suspect = run
         context = self._context(run)
 
         async def main() -> Any:
@@ -204,6 +207,7 @@ class Executor(Service):
     # ---- what runs say
 
     def ended(self, run: Run) -> None:
+        self.cleared(run)
         if self._runs.get(run.id) is run:
             del self._runs[run.id]
             if self._backlog:
@@ -211,7 +215,13 @@ class Executor(Service):
         if self._parked.get(run.id) is run:
             del self._parked[run.id]
 
+    def cleared(self, run: Run) -> None:
+        if self._suspect is run:
+            self._suspect = None
+            self.poke()
+
     def parked(self, run: Run) -> None:
+        self.cleared(run)
         del self._runs[run.id]
         self._parked[run.id] = run
         if len(self._parked) > self._cache:
@@ -296,7 +306,7 @@ class Executor(Service):
     async def _claim_due(self) -> None:
         while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
             await point("executor.before_claim")
-            taken = await workflows.claim(self._claims, self.id, self.definitions, room)
+            taken = await workflows.claim(self._claims, self.id, self.definitions, room, suspect=self._suspect is None)
             await point("executor.after_claim")
             await self.take(taken)
             if len(taken) < room:

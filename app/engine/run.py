@@ -73,6 +73,9 @@ class Owner(Protocol):
     def ended(self, run: Run) -> None:
         """It has ended, or is not ours any more: forget it."""
 
+    def cleared(self, run: Run) -> None:
+        """Something of it was committed: it is not what ends its processes, if it was suspected of that."""
+
     def parked(self, run: Run) -> None:
         """It waits without a slot, and may be dropped from memory."""
 
@@ -310,6 +313,8 @@ class Run:
 
     def committed(self, entry: Entry, *, moved: bool) -> None:
         self._scribe.commit(entry.serial)
+        if entry.fertile:
+            self._owner.cleared(self)
         if self._scribe.all_committed:
             self.lane = Lane.FAST
         if self._phase is Phase.CLOSED:

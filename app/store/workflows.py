@@ -48,6 +48,10 @@ class Glance:
     event: Event | None
 
 
+SUSPECTED = 3
+"""Losses of its process in a row, without a record in between, that make a workflow suspected of being their reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owned:
     """A workflow that has just become this executor's own."""
@@ -63,6 +67,11 @@ class Owned:
     barren: int
     started_at: datetime
     traceparent: str | None
+
+    @property
+    def suspected(self) -> bool:
+        """Whether it was there at so many losses of its process in a row that it may have been their reason."""
+        return self.barren >= SUSPECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +147,11 @@ def _owned(rows: Sequence[Any]) -> list[Owned]:
     return [Owned(*row) for row in rows]
 
 
-async def claim(line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int) -> list[Owned]:
-    """Own up to `limit` workflows that are due and of these (name, version) pairs."""
-    return _owned(await line.rows(_SQL["claim"], _who(executor, definitions, limit)))
+async def claim(
+    line: db.Line, executor: ExecutorId, definitions: Sequence[tuple[str, str]], limit: int, *, suspect: bool = True
+) -> list[Owned]:
+    """Own up to `limit` workflows that are due and of these (name, version) pairs, one suspect among them or none."""
+    return _owned(await line.rows(_SQL["claim"], {**_who(executor, definitions, limit), "suspect": suspect}))
 
 
 async def next_due(line: db.Line, since: datetime) -> float | None:

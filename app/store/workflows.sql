@@ -24,21 +24,41 @@ left join lateral (
 ) e on true
 
 -- name: claim
--- Make the due ones that this executor can run its own: queued, or waiting with a timer that has run out.
--- The CTE must not be folded into the update, or its limit would no longer bound the rows that are locked.
-with due as materialized (
+-- Make the due ones that this executor can run its own: queued, or waiting with a timer that has run out. Of those
+-- that are suspected of ending their processes, one, and only if it is asked for.
+-- The CTEs must not be folded into the update, or their limits would no longer bound the rows that are locked.
+with suspect as materialized (
     select w.id
     from workflows w
-    where w.status in ('QUEUED', 'WAITING')
-      and w.wake_at is not null
+    where %(suspect)s
+      and w.status = 'QUEUED'
+      and w.barren >= 3
       and w.wake_at <= now()
       and exists (
           select from unnest(%(names)s::text[], %(versions)s::text[]) as d (name, version)
           where d.name = w.name and d.version = w.version
       )
     order by w.wake_at
-    limit %(limit)s
+    limit 1
     for no key update of w skip locked
+), due as materialized (
+    select w.id
+    from workflows w
+    where w.status in ('QUEUED', 'WAITING')
+      and w.wake_at is not null
+      and w.wake_at <= now()
+      and w.barren < 3
+      and exists (
+          select from unnest(%(names)s::text[], %(versions)s::text[]) as d (name, version)
+          where d.name = w.name and d.version = w.version
+      )
+    order by w.wake_at
+    limit %(limit)s - (select count(*) from suspect)
+    for no key update of w skip locked
+), taken as (
+    select id from suspect
+    union all
+    select id from due
 )
 update workflows w
 set status = 'RUNNING',
@@ -48,8 +68,8 @@ set status = 'RUNNING',
     deadline = coalesce(w.deadline, now() + w.timeout * interval '1 second'),
     updated_at = now(),
     wake_at = null
-from due
-where w.id = due.id
+from taken
+where w.id = taken.id
 returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent
 
@@ -83,7 +103,8 @@ set executor_id = %(executor)s,
     generation = w.generation + 1,
     attempts = w.attempts + 1,
     barren = w.barren + 1,
-    -- Whoever was there each time that a process was lost is suspected, and kept apart for a growing while.
+    -- Whoever was there each time that a process was lost is suspected: it is kept apart for a growing while, and then
+    -- runs as the only suspect of its process.
     status = case when w.barren >= 2 then 'QUEUED' else 'RUNNING' end,
     wake_at = case when w.barren >= 2 then now() + least(2 ^ (w.barren - 2), 60) * interval '1 second' end
 from lost

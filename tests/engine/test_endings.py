@@ -143,6 +143,47 @@ async def test_a_workflow_that_ends_its_process_each_time_is_dead_after_its_reco
     assert "3 times in a row" in (ended.error or "")
 
 
+async def test_of_those_suspected_of_ending_their_process_one_runs_at_a_time_beside_the_others(engine: Engine):
+    gates = {name: asyncio.Event() for name in ("one", "two", "other")}
+
+    async def work(name: str) -> str:
+        engine.ran.append(name)
+        await gates[name].wait()
+        return name
+
+    async def last(name: str) -> str:
+        engine.ran.append(f"last of {name}")
+        await gates["other"].wait()
+        return name
+
+    @engine.workflow
+    async def program(ctx: Context, name: str) -> str:
+        await ctx.step(work, name)
+        return await ctx.step(last, name)
+
+    suspects = [await engine.begin(program, name, id=name) for name in ("one", "two")]
+    await engine.noted("one", "two")
+    await engine.bury()
+    await engine.execute("update workflows set barren = 2")
+    engine.ran.clear()
+    await engine.start()
+    other = await engine.begin(program, "other")
+    await engine.noted("other")
+    await eventually(lambda: "one" in engine.ran or "two" in engine.ran, message="no suspect runs")
+    (first,) = {"one", "two"} & set(engine.ran)
+    (second,) = {"one", "two"} - {first}
+    await engine.execute("update workflows set wake_at = now() where status = 'QUEUED'")
+    claimed = await engine.begin(program, "other", delay=0.05)
+    await engine.noted_times("other", 2)
+    assert second not in engine.ran
+    gates[first].set()
+    await engine.noted(f"last of {first}", second)
+    for gate in gates.values():
+        gate.set()
+    for id in (*suspects, other, claimed):
+        await engine.output(id)
+
+
 async def test_a_workflow_that_gets_on_between_its_losses_lives(engine: Engine):
     async def work(number: int) -> int:
         engine.ran.append(f"step {number}")

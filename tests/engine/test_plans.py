@@ -117,7 +117,7 @@ ONCE: dict[str, tuple[str, dict[str, Any]]] = {
     "by_key": (SQL["messages"]["by_key"], {"ids": HOT, "keys": ["k"] * BATCH}),
     "send": (SQL["messages"]["send"], {"messages": LETTERS, "ids": PARKED}),
 }
-SHOP = {"executor": "other", "names": ["shop"], "versions": ["1"], "limit": BATCH}
+SHOP = {"executor": "other", "names": ["shop"], "versions": ["1"], "limit": BATCH, "suspect": True}
 IN_ORDER: dict[str, tuple[str, dict[str, Any]]] = {"claim": (SQL["workflows"]["claim"], SHOP)}
 EACH_TIME: dict[str, tuple[str, dict[str, Any]]] = {
     "adopt": (SQL["workflows"]["adopt"], {"executor": "me", "ids": HOT, "generations": [1] * BATCH}),
