@@ -22,7 +22,7 @@ from app.engine.runtime import Limits, Runtime
 from app.errors import DatabaseUnavailable
 from app.model import JsonText, Status, Workflow, WorkflowId
 from app.store import db
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 T = TypeVar("T")
 Function = Callable[..., Awaitable[Any]]
@@ -175,7 +175,7 @@ class Engine:
 
     async def end(self, id: str, timeout: float = 10.0) -> Workflow:
         """The workflow when it has ended."""
-        workflow = await self.runtime.views.result(WorkflowId(id), timeout)
+        workflow = await self.runtime.views.result(WorkflowId(id), timeout * PATIENCE)
         assert workflow.status.terminal, f"{id} is still {workflow.status} after {timeout:g} s: {await self.state(id)}"
         return workflow
 

@@ -14,12 +14,13 @@ from typing import Any
 import psycopg
 
 from app.engine import points
+from tests.support import waiting
 from tests.support.engine import Engine
 
 Client = Callable[[str], Awaitable[Any]]
 """Starts a program under an id and waits for its end; may be called again after a crash."""
 
-PATIENCE = 20.0
+PATIENCE = 20.0 * waiting.PATIENCE
 
 
 @dataclass(frozen=True)

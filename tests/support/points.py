@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from app.engine import points
+from tests.support.waiting import PATIENCE
 
 
 class Gate:
@@ -15,11 +16,11 @@ class Gate:
 
     async def __call__(self) -> None:
         self._reached.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * PATIENCE):
             await self._open.wait()
 
     async def reached(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * PATIENCE):
             await self._reached.wait()
 
     def open(self) -> None:
