@@ -21,6 +21,7 @@ from app.engine.hub import INBOX
 from app.engine.journal import Birth, Journal
 from app.engine.lookup import Lookup
 from app.engine.mail import Letter, Mail, Sent, Source
+from app.engine.points import around, point
 from app.engine.run import Run
 from app.errors import (
     CallbackNotFound,
@@ -273,7 +274,7 @@ class Commands:
         """Raises CallbackNotFound, CallbackUsed, WorkflowFinished, DatabaseUnavailable."""
         hashed = hashlib.sha256(token.encode()).digest()
         async with db.available(), asyncio.timeout(PATIENCE):
-            found = await messages.callback(self._line, hashed)
+            found = await around("callback.read", messages.callback(self._line, hashed))
         if found is None:
             raise CallbackNotFound
         key = f"$callback {hashed.hex()}"
@@ -297,20 +298,23 @@ class Commands:
         cleanups = False
         async with self._database.transaction() as connection:
             if children:
-                await workflows.lock_tree(connection, id)
-            found, cleanups = await workflows.abort_if_active(connection, [(id, None)], Status.CANCELLED, None)
+                await around("cancel.lock", workflows.lock_tree(connection, id))
+            abort = workflows.abort_if_active(connection, [(id, None)], Status.CANCELLED, None)
+            found, cleanups = await around("cancel.abort", abort)
             ended += found
             # Each level in a statement of its own: children that were started by a commit which the lock
             # waited for are seen by the next one only. A cancelled parent starts no more of them.
             level = [parent.id for parent in found]
             while children and level:
-                below = await workflows.children(connection, level)
-                found, more = await workflows.abort_if_active(
-                    connection, [(child, None) for child in below], Status.CANCELLED, None
-                )
+                below = await around("cancel.children", workflows.children(connection, level))
+                targets = [(child, None) for child in below]
+                abort = workflows.abort_if_active(connection, targets, Status.CANCELLED, None)
+                found, more = await around("cancel.abort", abort)
                 ended += found
                 cleanups = cleanups or more
                 level = [child.id for child in found]
+            await point("cancel.before_commit")
+        await point("cancel.after_commit")
         self.aborted(ended, cleanups=cleanups)
         workflow = await self._lookup.workflow(id)
         if not ended:
@@ -334,18 +338,20 @@ class Commands:
     async def resume(self, id: WorkflowId) -> Workflow:
         """Raises WorkflowNotFound, WorkflowFinished, WorkflowAborted, DatabaseUnavailable."""
         async with self._database.transaction() as connection:
-            held = (await workflows.lock(connection, [id])).get(id)
+            held = (await around("resume.lock", workflows.lock(connection, [id]))).get(id)
             if held is None:
                 raise WorkflowNotFound
             status = held.status
             if status in RESUMABLE:
                 if held.abort_name is not None:
                     raise WorkflowAborted(workflow_status=status.value)
-                await workflows.resume(connection, id)
+                await around("resume.resume", workflows.resume(connection, id))
             elif status is Status.QUEUED:
-                await workflows.hasten(connection, id)
+                await around("resume.hasten", workflows.hasten(connection, id))
             elif status.terminal:
                 raise WorkflowFinished(workflow_status=status.value)
+            await point("resume.before_commit")
+        await point("resume.after_commit")
         self._executor.poke()
         return await self._lookup.workflow(id)
 
@@ -355,7 +361,7 @@ class Commands:
         cleanup = f"{id}:abort"
         async with self._database.transaction() as connection:
             # The lock first, and then another look: what was committed while this waited for it is seen by that one.
-            held = await workflows.lock(connection, [id, cleanup])
+            held = await around("delete.lock", workflows.lock(connection, [id, cleanup]))
             if id not in held:
                 raise WorkflowNotFound
             workflow, after = held[id], held.get(cleanup)
@@ -366,13 +372,19 @@ class Commands:
                 raise WorkflowActive(
                     f"What cleans up after it, {cleanup!r}, is still active.", workflow_status=workflow.status.value
                 )
-            gone = await workflows.delete_if_ended(connection, [id, cleanup] if belongs else [id])
+            delete = workflows.delete_if_ended(connection, [id, cleanup] if belongs else [id])
+            gone = await around("delete.delete", delete)
+            await point("delete.before_commit")
+        await point("delete.after_commit")
         self.aborted(gone, cleanups=False)
 
     async def end(self, targets: Sequence[tuple[str, int]], status: Status, error: JsonText) -> None:
         """End workflows, in a generation of theirs, for a reason of the service's own: out of time, or dead."""
         async with self._database.transaction() as connection:
-            ended, cleanups = await workflows.abort_if_active(connection, targets, status, error)
+            abort = workflows.abort_if_active(connection, targets, status, error)
+            ended, cleanups = await around("end.abort", abort)
+            await point("end.before_commit")
+        await point("end.after_commit")
         self.aborted(ended, cleanups=cleanups)
 
     async def close(self) -> None:

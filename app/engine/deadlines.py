@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from app import telemetry
 from app.engine import failures
+from app.engine.points import around
 from app.engine.service import Service
 from app.errors import TimedOut
 from app.model import JsonText, Status
@@ -36,7 +37,7 @@ class Deadlines(Service):
 
     async def tick(self) -> None:
         reason = failures.describe(TimedOut("The workflow had not ended when its time was up."))
-        while overdue := await workflows.overdue(self._line):
+        while overdue := await around("deadlines.read", workflows.overdue(self._line)):
             await self._end(overdue, Status.TIMED_OUT, reason)
 
     async def stop(self) -> None:

@@ -22,7 +22,7 @@ from app.engine.clock import Clock
 from app.engine.hub import END, Hub
 from app.engine.lookup import Lookup
 from app.engine.mailbox import Found, Mailbox
-from app.engine.points import point
+from app.engine.points import around, point
 from app.engine.run import Run
 from app.errors import (
     Aborted,
@@ -447,7 +447,8 @@ class Transaction(Step):
         return None
 
     async def _record(self, run: Run, step: steps.Recorded, connection: db.Connection) -> None:
-        if not await steps.record_if_owned(connection, run.id, self._executor(), run.generation, step):
+        record = steps.record_if_owned(connection, run.id, self._executor(), run.generation, step)
+        if not await around("transaction.record", record):
             run.abort()
             raise Aborted
 

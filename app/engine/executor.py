@@ -14,7 +14,7 @@ from app.engine import tasks
 from app.engine.clock import Clock
 from app.engine.journal import Journal
 from app.engine.lookup import Lookup
-from app.engine.points import point
+from app.engine.points import around, point
 from app.engine.replay import History
 from app.engine.run import Run
 from app.engine.service import Service
@@ -157,7 +157,7 @@ class Executor(Service):
     async def _launch_all(self, cold: Sequence[Owned]) -> None:
         try:
             # A statement of its own: the one that took them may have seen less than their last commit.
-            records = await steps.records(self._line, [owned.id for owned in cold])
+            records = await around("executor.read", steps.records(self._line, [owned.id for owned in cold]))
         except db.FAILURES as error:
             if db.verdict(error) is not db.Verdict.BUSY or len(cold) == 1:
                 raise
@@ -165,7 +165,6 @@ class Executor(Service):
             await self._launch_all(cold[: len(cold) // 2])
             await self._launch_all(cold[len(cold) // 2 :])
             return
-        await point("executor.after_read")
         for owned in cold:
             definition = self._registry.get(owned.name, owned.version)
             if definition is None:
@@ -277,21 +276,21 @@ class Executor(Service):
     async def wake(self, ids: Sequence[str]) -> None:
         """Queue parked workflows; what this process can run of them it claims at once."""
         async with db.available():
-            if await workflows.wake(self._wakes, ids):
+            if await around("executor.queue", workflows.wake(self._wakes, ids)):
                 self.poke()
 
     async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
         """These workflows have ended, those have set events: whoever is parked until then goes on."""
         await point("executor.before_wake")
         async with db.available():
-            waiting = await workflows.watchers(self._wakes, ended, published)
+            waiting = await around("executor.watchers", workflows.watchers(self._wakes, ended, published))
         if waiting:
             await self.wake(waiting)
 
     async def sweep_waits(self) -> None:
         """Wake whoever waits for what has happened already, but was left by an executor that died."""
         async with db.available():
-            waiting = await workflows.overdue_waits(self._wakes)
+            waiting = await around("executor.sweep", workflows.overdue_waits(self._wakes))
         if waiting:
             await self.wake(waiting)
 
@@ -300,14 +299,15 @@ class Executor(Service):
         since = self._clock.now()
         await self._claim_due()
         # One alarm stands for all: the next one is known to the database alone.
-        if rang and (seconds := await workflows.next_due(self._line, since)) is not None:
-            self.alarm(seconds)
+        if rang:
+            seconds = await around("executor.next_due", workflows.next_due(self._line, since))
+            if seconds is not None:
+                self.alarm(seconds)
 
     async def _claim_due(self) -> None:
         while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
-            await point("executor.before_claim")
-            taken = await workflows.claim(self._claims, self.id, self.definitions, room, suspect=self._suspect is None)
-            await point("executor.after_claim")
+            claim = workflows.claim(self._claims, self.id, self.definitions, room, suspect=self._suspect is None)
+            taken = await around("executor.claim", claim)
             await self.take(taken)
             if len(taken) < room:
                 self._backlog = False
@@ -328,7 +328,7 @@ class Executor(Service):
         """Hand over what is left, and take the code of everything out of memory."""
         try:
             async with db.available(), asyncio.timeout(2):
-                await workflows.release(self._line, self.id)
+                await around("executor.release", workflows.release(self._line, self.id))
         finally:
             for run in [*self._runs.values(), *self._parked.values()]:
                 run.suspend()

@@ -149,6 +149,8 @@ class Journal:
         self.executor = ExecutorId("")
         self._answered_at = float("-inf")
         self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
+        """In which it was made, and in which it writes."""
         self.in_flight: set[str] = set()
         """Ids of starts whose commit has not been answered."""
 
@@ -273,9 +275,9 @@ class _Queue:
         self._waiting.append(item)
         if self.idle.is_set():
             self.idle.clear()
-            # A workflow's code may stand behind this, on a loop of its own and in a context of its own.
+            # A workflow's code may stand behind this, or a request: on another loop, in another context.
             self._task = self._owner.loop.create_task(
-                self._run(), name=f"journal {self._lane}", context=contextvars.Context()
+                self._run(), name=f"journal {self._lane}", context=self._owner.context.copy()
             )
 
     async def stop(self) -> None:

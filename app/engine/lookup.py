@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from app.engine.batch import Batch
+from app.engine.points import around
 from app.errors import WorkflowNotFound
 from app.model import ExecutorId, Status, Workflow, WorkflowId
 from app.store import db, messages, steps, workflows
@@ -67,13 +68,13 @@ class Lookup:
         async with db.available():
             # The commit may still be under way. It holds the workflow's row, so whoever gets that sees what became
             # of it: in the next statement, for this one's snapshot may be older.
-            await workflows.watch(self._marks, [id])
-            return await steps.recorded(self._marks, id, step)
+            await around("lookup.hold", workflows.watch(self._marks, [id]))
+            return await around("lookup.recorded", steps.recorded(self._marks, id, step))
 
     async def owned(self, pairs: Sequence[tuple[WorkflowId, int]], executor: ExecutorId) -> set[str]:
         """Which of these (id, generation) an executor runs, by the table."""
         async with db.available(), asyncio.timeout(PATIENCE):
-            return await workflows.owned(self._line, pairs, executor)
+            return await around("lookup.owned", workflows.owned(self._line, pairs, executor))
 
     async def close(self) -> None:
         await self._line.close()
@@ -82,16 +83,17 @@ class Lookup:
     async def _glance_all(
         self, wanted: Sequence[tuple[WorkflowId, Sequence[str]]]
     ) -> Sequence[list[workflows.Glance] | None]:
-        seen = iter(await workflows.glance(self._line, [(id, key) for id, keys in wanted for key in keys]))
+        places = [(id, key) for id, keys in wanted for key in keys]
+        seen = iter(await around("lookup.glance", workflows.glance(self._line, places)))
         answers = [[glance for glance in islice(seen, len(keys)) if glance is not None] for _, keys in wanted]
         return [answer or None for answer in answers]
 
     async def _get_all(self, ids: Sequence[str]) -> Sequence[tuple[Workflow, bytes] | None]:
-        return await workflows.get(self._line, ids)
+        return await around("lookup.get", workflows.get(self._line, ids))
 
     async def _unread_all(self, wanted: Sequence[tuple[str, str, int]]) -> Sequence[messages.Unread | None]:
-        return await messages.unread(self._line, wanted)
+        return await around("lookup.unread", messages.unread(self._line, wanted))
 
     async def _watch_all(self, ids: Sequence[str]) -> Sequence[Status | None]:
-        found = await workflows.watch(self._marks, ids)
+        found = await around("lookup.watch", workflows.watch(self._marks, ids))
         return [found.get(id) for id in ids]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from app import values
 from app.engine.batch import Batch
-from app.engine.points import point
+from app.engine.points import around, point
 from app.errors import (
     Aborted,
     DatabaseUnavailable,
@@ -113,13 +113,16 @@ class Mail:
         everyone = [id for letter in letters for id in letter.rows]
         keyed = [(letter.target, letter.idempotency_key) for letter in letters if letter.idempotency_key]
         async with line.transaction() as connection:
-            locked = await messages.lock(connection, everyone, skip=skip)
+            locked = await around("mail.lock", messages.lock(connection, everyone, skip=skip))
             missing = set(everyone) - locked.keys()
-            held = await messages.existing(connection, sorted(missing)) if skip and missing else set()
+            held: set[str] = set()
+            if skip and missing:
+                held = await around("mail.existing", messages.existing(connection, sorted(missing)))
             # A second statement, for its snapshot: what was sent before the lock was had is seen by it.
-            earlier = await messages.by_key(connection, keyed) if keyed else {}
+            earlier = await around("mail.earlier", messages.by_key(connection, keyed)) if keyed else {}
             answers, drafts = self._judge(letters, locked, held, earlier)
-            sent = await messages.send(connection, list(drafts.values())) if drafts else []
+            new = list(drafts.values())
+            sent = await around("mail.send", messages.send(connection, new)) if new else []
             await point("mail.before_commit")
         await point("mail.after_commit")
         by_letter = dict(zip(drafts, sent, strict=True))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from app import telemetry
+from app.engine.points import around
 from app.engine.service import Service
 from app.model import ExecutorId
 from app.store import db, notifications
@@ -58,7 +59,7 @@ class Notifier(Service):
             for part in notifications.parts(ids):
                 self.number += 1
                 payloads.append(notifications.payload(self._executor(), self.number, part))
-            await notifications.notify(self._line, payloads)
+            await around("notifier.notify", notifications.notify(self._line, payloads))
 
     async def stop(self) -> None:
         await super().stop()
@@ -124,7 +125,7 @@ class Listener:
     async def _listen(self) -> None:
         connection = await self._database.connect("listener")
         try:
-            if not await notifications.listen(connection, PROBE):
+            if not await around("listener.listen", notifications.listen(connection, PROBE)):
                 log.warning("this connection to the database can't listen, as behind a pooler: polling instead")
                 await self._poll()
             # Whatever was sent while nobody listened is found by reading.

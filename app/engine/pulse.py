@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from app import telemetry
 from app.engine.clock import Clock
+from app.engine.points import around
 from app.engine.service import Service
 from app.errors import DatabaseUnavailable
 from app.model import ExecutorId
@@ -51,11 +52,11 @@ class Pulse(Service):
         self.host = socket.gethostname()
 
     async def tick(self) -> None:
-        beat = await executors.beat(self._line, self.id, self._hint())
+        beat = await around("pulse.beat", executors.beat(self._line, self.id, self._hint()))
         self._clock.set(beat.at)
         if not self._locked:
             # After a reconnection an earlier session of ours may have held it for a while longer.
-            self._locked = await executors.hold(self._line, self._lock_key)
+            self._locked = await around("pulse.hold", executors.hold(self._line, self._lock_key))
         if not beat.alive:
             log.warning("this executor was declared dead, and goes on as another", executor=self.id)
             self.id, self._reborn = _new_id(), True
@@ -80,29 +81,29 @@ class Pulse(Service):
     async def probe(self) -> None:
         """Raises DatabaseUnavailable unless the database takes a write and has the schema that this code needs."""
         async with db.available():
-            revision = await executors.probe(self._line, self.id)
+            revision = await around("pulse.probe", executors.probe(self._line, self.id))
         if not migrations.suffices(revision):
             raise DatabaseUnavailable("The database's schema is older than this service needs: run `migrate`.")
 
     async def neighbours(self) -> list[tuple[ExecutorId, int]]:
         """Executors that say they live on this host, with their process ids."""
-        return await executors.here(self._line, self.id, self.host)
+        return await around("pulse.here", executors.here(self._line, self.id, self.host))
 
     async def bury(self, ids: list[ExecutorId], *, since: float = 0.0, proven: bool = False) -> list[ExecutorId]:
-        return await executors.bury(self._line, ids, since=since, proven=proven)
+        return await around("pulse.bury", executors.bury(self._line, ids, since=since, proven=proven))
 
     async def stop(self) -> None:
         """Say goodbye after the last beat: whoever is left need not find out."""
         await super().stop()
         try:
             async with db.available(), asyncio.timeout(2):
-                await executors.leave(self._line, self.id)
+                await around("pulse.leave", executors.leave(self._line, self.id))
         except DatabaseUnavailable:
             log.info("no goodbye could be said: the database is away")
         await self._line.close()
 
     async def _register(self, connection: db.Connection) -> None:
-        self._locked = await executors.register(
+        register = executors.register(
             connection,
             self.id,
             host=self.host,
@@ -110,6 +111,7 @@ class Pulse(Service):
             version=self._version,
             lock_key=self._lock_key,
         )
+        self._locked = await around("pulse.register", register)
 
     @property
     def _lock_key(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from app import telemetry
 from app.engine import tasks
 from app.engine.executor import CLAIM, Executor
-from app.engine.points import point
+from app.engine.points import around
 from app.engine.pulse import Pulse
 from app.engine.service import Service
 from app.model import ExecutorId
@@ -99,7 +99,8 @@ class Recovery(Service):
         )
         orphans, self._orphans = unknown & self._orphans, unknown
         if orphans:
-            taken = await workflows.adopt(self._line, self._pulse.id, sorted(orphans)[:CLAIM])
+            adopt = workflows.adopt(self._line, self._pulse.id, sorted(orphans)[:CLAIM])
+            taken = await around("recovery.adopt", adopt)
             log.info("workflows without an owner in memory were adopted", count=len(taken))
             # Not here: this is the beat, and reading their records may take longer than one.
             tasks.spawn(self._executor.take(taken), name="adopt")
@@ -112,15 +113,15 @@ class Recovery(Service):
     async def tick(self) -> None:
         taken_over = 0
         while not self._stopping and (room := min(self._executor.room, CLAIM)) > 0:
-            await point("recovery.before_take_over")
-            taken, seen = await workflows.take_over(self._line, self._pulse.id, self._executor.definitions, room)
-            await point("recovery.after_take_over")
+            take_over = workflows.take_over(self._line, self._pulse.id, self._executor.definitions, room)
+            taken, seen = await around("recovery.take_over", take_over)
             await self._executor.take(taken)
             taken_over += seen
             if seen < room:
                 # A message, say, was being sent to one of them: its row was locked, and so it was passed over.
-                self._left = await workflows.any_lost(self._line, self._executor.definitions)
-                await executors.forget(self._line)
+                any_lost = workflows.any_lost(self._line, self._executor.definitions)
+                self._left = await around("recovery.look", any_lost)
+                await around("recovery.forget", executors.forget(self._line))
                 break
         if taken_over:
             log.info("workflows were taken over", count=taken_over)

@@ -21,6 +21,7 @@ from app.engine.journal import Journal
 from app.engine.lookup import Lookup
 from app.engine.notifier import Listener, Notifier
 from app.engine.outbound import Outbound
+from app.engine.points import around
 from app.engine.pulse import Pulse
 from app.engine.recovery import Recovery
 from app.engine.run import Run
@@ -150,7 +151,7 @@ class Runtime:
             return
         self._started = True
         line = db.Line(self._database, "start")
-        self._secret = await messages.secret(line)
+        self._secret = await around("runtime.secret", messages.secret(line))
         await line.close()
         self._become(self._pulse.id)
         await self._pulse.tick()

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from app.engine.hub import ANY, END, Hub, Watch
 from app.engine.lookup import Lookup
+from app.engine.points import around
 from app.errors import DatabaseUnavailable
 from app.model import Event, JsonText, Message, Status, Step, Workflow, WorkflowId
 from app.store import db, events, messages, steps, workflows
@@ -96,7 +97,8 @@ class Views:
         """The newest set of every key, by key, from after a key on."""
         glance = await self._lookup.glance(id)
         async with self._database.transaction() as connection:
-            found = await events.board(connection, id, after=after_key or "", limit=limit + 1)
+            read = events.board(connection, id, after=after_key or "", limit=limit + 1)
+            found = await around("views.board", read)
         return _page(glance, found, limit)
 
     async def history(self, id: WorkflowId, *, after: int, keys: Sequence[str], limit: int, timeout: float) -> Log:
@@ -110,7 +112,8 @@ class Views:
             if glance.position <= scanned:
                 return Log(glance.status, glance.position, [], False)
             async with self._database.transaction() as connection:
-                found = await events.log(connection, id, after=scanned, keys=keys, limit=limit + 1)
+                read = events.log(connection, id, after=scanned, keys=keys, limit=limit + 1)
+                found = await around("views.log", read)
             if not found:
                 # Sets of other keys: the next look need not go over them again.
                 scanned = glance.position
@@ -122,7 +125,7 @@ class Views:
         """Steps in the order of their calls; and whether the page was cut."""
         await self._lookup.workflow(id)
         async with self._database.transaction() as connection:
-            found = await steps.page(connection, id, after=after, limit=limit + 1)
+            found = await around("views.steps", steps.page(connection, id, after=after, limit=limit + 1))
         return _cut(found, limit, lambda step: len(step.output or "") + len(step.error or ""))
 
     async def messages(
@@ -131,7 +134,8 @@ class Views:
         """Messages in the order of their acceptance; and whether the page was cut."""
         await self._lookup.workflow(id)
         async with self._database.transaction() as connection:
-            found = await messages.page(connection, id, topic=topic, after=after, limit=limit + 1)
+            read = messages.page(connection, id, topic=topic, after=after, limit=limit + 1)
+            found = await around("views.messages", read)
         return _cut(found, limit, lambda message: len(message.payload))
 
     # ---- many
@@ -140,7 +144,8 @@ class Views:
         self, only: Filter, *, after: Cursor | None, limit: int, include: frozenset[str]
     ) -> tuple[list[Workflow], Cursor | None]:
         """A page by (created_at, id), and where the next one begins; it may be empty and not the last."""
-        found, next = await workflows.listing(self._database, only, after=after, limit=limit, include=include)
+        read = workflows.listing(self._database, only, after=after, limit=limit, include=include)
+        found, next = await around("views.listing", read)
         page, cut = _cut(found, limit, lambda w: len(w.input or "") + len(w.output or "") + len(w.error or ""))
         return page, (page[-1].created_at, page[-1].id) if cut else next
 
