@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from app import values
+from app import aside, values
 from app.authoring import Definition, Registry
 from app.engine import batch, tasks
 from app.engine.executor import Executor
@@ -105,9 +105,10 @@ class Commands:
         if self.draining:
             raise Draining
         id = start.id or _derived(start) or WorkflowId(str(uuid7()))
-        digest = values.digest(None if start.input is None else values.decode(start.input))
+        size = len(start.input or "")
+        digest = await aside.work(size, values.digest_of_text, start.input)
         try:
-            definition = self._accept(start)
+            definition = await aside.work(size, self._accept, start)
         except (WorkflowNotRegistered, InvalidInput, QueueNotFound):
             if start.id or start.idempotency_key:
                 known = await self._lookup.find(id)
@@ -183,9 +184,9 @@ class Commands:
                 )
                 self._executor.launch(owned, definition)
             elif row is not None and not start.delay:
-                self._executor.poke()
+                self._executor.summon()
             elif row is not None:
-                self._executor.alarm(start.delay)
+                self._executor.expect(start.delay)
 
         birth.future.add_done_callback(born)
         row = await _within(birth, self._journal)
@@ -220,7 +221,7 @@ class Commands:
 
     async def start_child(self, run: Run, id: WorkflowId, definition: Definition, input: JsonText | None) -> WorkflowId:
         """Start a child in one commit with its parent's fence; one that this parent started before is the same."""
-        digest = values.digest(None if input is None else values.decode(input))
+        digest = values.digest_of_text(input)
         while True:
             birth = run.bear(
                 id,
@@ -239,7 +240,7 @@ class Commands:
                 ),
             )
             if await birth.future is not None:
-                self._executor.poke()
+                self._executor.summon()
                 return id
             known = await self._lookup.find(id)
             if known is None:
@@ -288,7 +289,7 @@ class Commands:
     def _arrived(self, id: WorkflowId, parked: bool) -> None:
         self._published(id, (INBOX,), False)
         if parked:
-            self._executor.poke()
+            self._executor.summon()
 
     # ---- from outside
 
@@ -333,7 +334,7 @@ class Commands:
         if watched:
             tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(watched, {})), name="wake watchers")
         if cleanups:
-            self._executor.poke()
+            self._executor.summon()
 
     async def resume(self, id: WorkflowId) -> Workflow:
         """Raises WorkflowNotFound, WorkflowFinished, WorkflowAborted, DatabaseUnavailable."""
@@ -352,7 +353,8 @@ class Commands:
                 raise WorkflowFinished(workflow_status=status.value)
             await point("resume.before_commit")
         await point("resume.after_commit")
-        self._executor.poke()
+        if status in RESUMABLE or status is Status.QUEUED:
+            self._executor.summon()
         return await self._lookup.workflow(id)
 
     async def delete(self, id: WorkflowId) -> None:

@@ -48,18 +48,21 @@ class Executor(Service):
         clock: Clock,
         context: Callable[[Run], Context],
         dead: Callable[[Owned], Coroutine[Any, Any, None]],
+        others: Callable[[], None],
         concurrency: int,
         cache: int,
         linger: float,
     ) -> None:
-        """`dead` ends a workflow that was recovered too often. `cache`: parked workflows kept in memory."""
+        """`dead` ends a workflow that was recovered too often, `others` calls for the other executors when there is
+        work that this one leaves. `concurrency` may be 0, for one that runs nothing. `cache`: parked workflows kept in
+        memory."""
         super().__init__(interval=60.0)
         self._line = db.Line(database, "executor")
         self._claims = db.Line(database, "claims", settings=db.PLANNED_IN_ORDER)
         # Waking waits for rows that somebody may hold; claiming must not stand behind it.
         self._wakes = db.Line(database, "wake")
         self._registry, self._journal, self._lookup, self._clock = registry, journal, lookup, clock
-        self._context, self._dead = context, dead
+        self._context, self._dead, self._others = context, dead, others
         self._concurrency, self._cache, self._linger = concurrency, cache, linger
         self._runs: dict[WorkflowId, Run] = {}
         self._parked: OrderedDict[WorkflowId, Run] = OrderedDict()
@@ -71,6 +74,8 @@ class Executor(Service):
         self._rings_at = float("-inf")
         self._rang = False
         self._backlog = False
+        self._summoned = 0
+        """Workflows that were made due by this process, as far as it has not claimed for them yet."""
         self.draining = False
         self.id = ExecutorId("")
 
@@ -259,8 +264,27 @@ class Executor(Service):
 
     # ---- waking and claiming
 
+    def summon(self, count: int = 1) -> None:
+        """So many workflows were made due. Those that this process does not take are left to the others."""
+        self._summoned += count
+        self.poke()
+
+    def answer(self) -> None:
+        """Others have called: something is due that they leave, or will be soon."""
+        if self._concurrency:
+            self._ring()
+
+    def expect(self, seconds: float) -> None:
+        """A workflow was made that will be due in so many seconds."""
+        if self._concurrency:
+            self.alarm(seconds)
+        else:
+            self._others()
+
     def alarm(self, seconds: float) -> None:
         """Look for what is due in so many seconds, or earlier."""
+        if not self._concurrency:
+            return
         loop = asyncio.get_running_loop()
         at = loop.time() + max(0.0, seconds) + TICK
         if loop.time() < self._rings_at <= at:
@@ -276,8 +300,8 @@ class Executor(Service):
     async def wake(self, ids: Sequence[str]) -> None:
         """Queue parked workflows; what this process can run of them it claims at once."""
         async with db.available():
-            if await around("executor.queue", workflows.wake(self._wakes, ids)):
-                self.poke()
+            if queued := await around("executor.queue", workflows.wake(self._wakes, ids)):
+                self.summon(len(queued))
 
     async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
         """These workflows have ended, those have set events: whoever is parked until then goes on."""
@@ -296,23 +320,31 @@ class Executor(Service):
 
     async def tick(self) -> None:
         rang, self._rang = self._rang, False
-        since = self._clock.now()
-        await self._claim_due()
+        since, summoned = self._clock.now(), self._summoned
+        taken = await self._claim_due()
+        # What was made due meanwhile may be among them.
+        self._summoned = max(0, self._summoned - max(summoned, taken))
+        if summoned and (self._backlog or taken < summoned):
+            self._others()
         # One alarm stands for all: the next one is known to the database alone.
         if rang:
             seconds = await around("executor.next_due", workflows.next_due(self._line, since))
             if seconds is not None:
                 self.alarm(seconds)
 
-    async def _claim_due(self) -> None:
+    async def _claim_due(self) -> int:
+        """Take what is due, as far as there is room; returns how much that was."""
+        claimed = 0
         while (room := min(self.room, CLAIM)) > 0 and not self._stopping:
             claim = workflows.claim(self._claims, self.id, self.definitions, room, suspect=self._suspect is None)
             taken = await around("executor.claim", claim)
             await self.take(taken)
+            claimed += len(taken)
             if len(taken) < room:
                 self._backlog = False
-                return
+                return claimed
         self._backlog = True
+        return claimed
 
     # ---- the end
 

@@ -25,6 +25,8 @@ BACKLOG = 10_000
 """Hints that are kept while they can't be sent; beyond that their numbers alone say that there were some."""
 PROBE = 1.0
 """Seconds in which a notification to oneself must arrive, or else this connection can't listen."""
+WORK = "!"
+"""Stands among the ids of workflows, which have no such character: something is due, for whoever has room."""
 POLL = 0.05
 """Seconds between re-checks of everything that waits, where nothing can be heard."""
 
@@ -62,7 +64,12 @@ class Notifier(Service):
             await around("notifier.notify", notifications.notify(self._line, payloads))
 
     async def stop(self) -> None:
+        """Send what there is first: the others wait for what this process has handed over."""
         await super().stop()
+        self._stopping = False
+        with suppress(*db.FAILURES):
+            async with asyncio.timeout(1):
+                await self.tick()
         await self._line.close()
 
 

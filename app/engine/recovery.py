@@ -23,8 +23,9 @@ from app.store.executors import Beat, Peer
 
 log = telemetry.logger(__name__)
 
-BETWEEN_LOOKS = 2.0
-"""Seconds between two looks at a free lock, at least."""
+BETWEEN_LOOKS = 1.7
+"""Seconds, and heartbeats, between two looks at a free lock: whoever lives has given a sign by then, and what a killed
+process ran goes on within three."""
 IDLE = 3600.0
 SOON = 0.2
 """Seconds until it is tried again to take over what somebody just held."""
@@ -43,8 +44,11 @@ class Recovery(Service):
 
     name = "recovery"
 
-    def __init__(self, database: db.Database, *, executor: Executor, pulse: Pulse, time_to_live: float) -> None:
+    def __init__(
+        self, database: db.Database, *, executor: Executor, pulse: Pulse, beat: float, time_to_live: float
+    ) -> None:
         super().__init__(interval=IDLE)
+        self._between = BETWEEN_LOOKS * max(1.0, beat)
         self._line = db.Line(database, "recovery")
         self._executor, self._pulse, self._time_to_live = executor, pulse, time_to_live
         self._suspects: dict[ExecutorId, Suspicion] = {}
@@ -84,8 +88,10 @@ class Recovery(Service):
             self._suspects.pop(peer.id, None)
             if not peer.locked:
                 self._suspects[peer.id] = Suspicion(now, peer.heartbeat_at)
+                # The second look need not wait for the next beat.
+                asyncio.get_running_loop().call_later(self._between, self._pulse.poke)
             return False
-        return now - suspicion.since >= BETWEEN_LOOKS
+        return now - suspicion.since >= self._between
 
     async def _adopt(self, beat: Beat, in_flight: set[str]) -> None:
         """A claim or a start whose answer was lost leaves a workflow that is ours and that nobody runs.

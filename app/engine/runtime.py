@@ -19,7 +19,7 @@ from app.engine.executor import Executor
 from app.engine.hub import Hub
 from app.engine.journal import Journal
 from app.engine.lookup import Lookup
-from app.engine.notifier import Listener, Notifier
+from app.engine.notifier import WORK, Listener, Notifier
 from app.engine.outbound import Outbound
 from app.engine.points import around
 from app.engine.pulse import Pulse
@@ -40,7 +40,8 @@ TRANSACTIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the engine may take up, and how it keeps time; durations in seconds."""
+    """What the engine may take up, and how it keeps time; durations in seconds. With a concurrency of 0 it leaves all
+    workflows to other processes."""
 
     concurrency: int = 1_000
     step_threads: int = 64
@@ -86,6 +87,7 @@ class Runtime:
             clock=self._clock,
             context=self._context,
             dead=self._dead,
+            others=lambda: self._notifier.announce(WORK),
             concurrency=limits.concurrency,
             cache=limits.cache,
             linger=limits.linger,
@@ -113,7 +115,11 @@ class Runtime:
         self._notifier = Notifier(database, executor=self.executor_id)
         self._listener = Listener(database, executor=self.executor_id, heard=self._heard, missed=self.hub.wake_all)
         self._recovery = Recovery(
-            database, executor=self._executor, pulse=self._pulse, time_to_live=limits.time_to_live
+            database,
+            executor=self._executor,
+            pulse=self._pulse,
+            beat=limits.beat,
+            time_to_live=limits.time_to_live,
         )
         self._deadlines = Deadlines(database, end=self.commands.end)
         tools = Tools(
@@ -179,6 +185,7 @@ class Runtime:
         await self._journal.drain(timeout=2.0)
         try:
             await self._executor.release()
+            self._notifier.announce(WORK)
         except (DatabaseUnavailable, TimeoutError):
             log.warning("the database is away: the others find out by themselves what is left to do")
         await self._executor.stop()
@@ -212,6 +219,8 @@ class Runtime:
         for id in ids:
             self.hub.publish(id, ended=True)
         self._executor.doubt(ids)
+        if WORK in ids:
+            self._executor.answer()
 
     def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
         tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(ended, published)), name="wake watchers")
