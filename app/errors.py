@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+MOST_FAULTS = 20
+"""How many places a refusal names at most."""
+
 
 class MilepostError(Exception):
     """Something went wrong in Milepost."""
@@ -184,7 +187,8 @@ class Invalid(Refusal):
 
     def __init__(self, *faults: Fault, detail: str | None = None) -> None:
         super().__init__(detail or "; ".join(map(_told, faults[:3])) or None)
-        self.faults = faults
+        # A small request must not have a large answer.
+        self.faults = faults[:MOST_FAULTS]
 
 
 class InvalidRequest(Invalid):

@@ -8,15 +8,16 @@ over a document that looks wrong.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from app.errors import Fault, InvalidRequest, MalformedJson, ValueTooLarge
+from app.errors import MOST_FAULTS, Fault, InvalidRequest, MalformedJson, ValueTooLarge
 from app.model import JsonText
 
 MAX_BYTES = 1_048_576
@@ -24,20 +25,24 @@ MAX_DEPTH = 100
 MAX_DIGITS = 4_000
 
 _BEYOND = 10**MAX_DIGITS
-_MAX_FAULTS = 20
+_SMALL = 2**63
+_TOO_DEEP = f"nesting is deeper than {MAX_DEPTH} levels"
 _UNSAFE = re.compile("[\0\ud800-\udfff]")
-_TRICKY_NUMBER = re.compile(r"\d[eE]|(?<!\d)\d{300}")
 _INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)|e\+")
+_NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
+_MANY_DIGITS = b"0" * 300
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOTALL)
 
 
 def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Read one JSON document. An envelope around a value raises `max_depth` by its own levels."""
     try:
-        text = raw if isinstance(raw, str) else raw.decode("utf-8")
+        text, plain = (raw, raw.encode("utf-8", "replace")) if isinstance(raw, str) else (raw.decode("utf-8"), raw)
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not JSON: byte {error.start} is not UTF-8.") from None
-    decoder = _careful if _TRICKY_NUMBER.search(text) else _usual
+    decoder = _careful if _has_tricky_numbers(plain) else _usual
     suspect = "\\u0000" in text or "\\ud" in text or "\\uD" in text
     suspect = suspect or (isinstance(raw, str) and not raw.isascii())
     try:
@@ -48,8 +53,8 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     except json.JSONDecodeError as error:
         raise MalformedJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
-        raise InvalidRequest(_deep(_deep_place(text, max_depth))) from None
-    if suspect or (_brackets(text) > max_depth and _deeper_than(value, max_depth)):
+        raise InvalidRequest(Fault(_TOO_DEEP, _deep_place(text, max_depth))) from None
+    if suspect or (_may_be_deeper(plain, max_depth) and _deeper_than(value, max_depth)):
         faults = check(value, max_depth=max_depth)
         if faults:
             raise InvalidRequest(*faults)
@@ -60,19 +65,18 @@ def encode(value: Any, *, pointer: str = "") -> JsonText:
     """The compact text of a plain JSON value: members in their order, integers exact, doubles as doubles."""
     try:
         text = _compact(value)
-        size = len(text) if text.isascii() else len(text.encode())
-        suspect = "\\u0000" in text or (len(text) > MAX_DIGITS and _TRICKY_NUMBER.search(text) is not None)
-        suspect = suspect or (_brackets(text) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH))
+        plain = text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         # UnicodeEncodeError, a lone surrogate, is a ValueError too.
         faults = check(value, pointer=pointer) or [Fault(f"this has no JSON form ({type(error).__name__})", pointer)]
         raise InvalidRequest(*faults) from None
-    if suspect:
+    if (size := len(plain)) > MAX_BYTES:
+        raise ValueTooLarge(Fault(f"a value may have {MAX_BYTES} bytes as compact JSON, this one has {size}", pointer))
+    suspect = "\\u0000" in text or (size > MAX_DIGITS and _has_tricky_numbers(plain))
+    if suspect or (_may_be_deeper(plain, MAX_DEPTH) and _deeper_than(value, MAX_DEPTH)):
         faults = check(value, pointer=pointer)
         if faults:
             raise InvalidRequest(*faults)
-    if size > MAX_BYTES:
-        raise ValueTooLarge(Fault(f"a value may have {MAX_BYTES} bytes as compact JSON, this one has {size}", pointer))
     return JsonText(text)
 
 
@@ -89,27 +93,25 @@ def digest(value: Any) -> bytes:
     return hashlib.sha256(canonical.encode()).digest()
 
 
+def digest_of_text(text: str | None) -> bytes:
+    """The digest of what `encode` made; nothing is as null."""
+    return digest(None if text is None else decode(text))
+
+
 def check(value: Any, *, pointer: str = "", max_depth: int = MAX_DEPTH) -> list[Fault]:
-    """Name each place that JSON, or the store, would not give back as it is."""
-    faults: list[Fault] = []
-    pending: list[tuple[Any, str, int]] = [(value, pointer, 0)]
-    while pending and len(faults) < _MAX_FAULTS:
-        item, place, depth = pending.pop()
-        message = _complaint(item)
-        if message:
-            faults.append(Fault(message, place))
-        if isinstance(item, _Ambiguous):
-            faults += (Fault("this member is given twice", f"{place}/{_pointer_step(name)}") for name in item.twice)
-        if not isinstance(item, (dict, list, tuple)):
-            continue
-        if depth == max_depth:
-            return [*faults, _deep(place)]
-        pending.extend((child, f"{place}/{step}", depth + 1) for step, child in _children(item, place, faults))
-    return faults
+    """Name each place that JSON, or the store, would not give back as it is; as many as are told."""
+    search = _Search(pointer, max_depth)
+    with contextlib.suppress(_Enough):
+        search.look(value)
+    return search.faults
 
 
 class _Refused(Exception):
     """Internal: the document has something that is not accepted; `check` will find where."""
+
+
+class _Enough(Exception):
+    """Internal: as many faults are known as are told, or one behind which it is not worth looking."""
 
 
 class _Ambiguous(dict[str, Any]):
@@ -135,7 +137,7 @@ def _ambiguous_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) == len(pairs):
         return members
     ambiguous = _Ambiguous(members)
-    ambiguous.twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1][:_MAX_FAULTS]
+    ambiguous.twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1][:MOST_FAULTS]
     return ambiguous
 
 
@@ -168,8 +170,24 @@ _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=
 _sorted = json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True).encode
 
 
-def _brackets(text: str) -> int:
-    return text.count("[") + text.count("{")
+def _has_tricky_numbers(plain: bytes) -> bool:
+    """Whether a number may be beyond a double, or have too many digits: one with an exponent, or a long one."""
+    digits = plain.translate(_NUMBERS)
+    return b"0e" in digits or _MANY_DIGITS in digits
+
+
+def _may_be_deeper(plain: bytes, limit: int) -> bool:
+    """False is certain: it takes away the innermost brackets as often as there may be levels."""
+    if plain.count(b"[") + plain.count(b"{") <= limit:
+        return False
+    brackets = plain.translate(_BRACKETS, _NO_BRACKETS).replace(b'""', b"")
+    if b'"' in brackets or b'\\"' in plain:
+        return True  # some are within strings, and prove nothing
+    for _ in range(limit):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -184,6 +202,62 @@ def _deeper_than(value: Any, limit: int) -> bool:
         if not level:
             return False
     return bool(level)
+
+
+class _Search:
+    """The walk through a document that looks wrong, in its order. Pointers are made for faults alone."""
+
+    def __init__(self, pointer: str, max_depth: int) -> None:
+        self.faults: list[Fault] = []
+        self._pointer, self._max_depth = pointer, max_depth
+        self._path: list[Any] = []
+
+    def look(self, item: Any) -> None:
+        message = _complaint(item)
+        if message:
+            self._tell(message)
+        elif isinstance(item, dict):
+            self._look_into_members(item)
+        elif isinstance(item, (list, tuple)):
+            self._look_into(enumerate(item))
+
+    def _look_into_members(self, item: dict[Any, Any]) -> None:
+        for name in item.twice if isinstance(item, _Ambiguous) else ():
+            self._tell("this member is given twice", name)
+        for name in item:
+            if not (type(name) is str and name.isascii() and "\0" not in name):
+                message = _unsafe_text(name) if isinstance(name, str) else "the name of a member must be a string"
+                if message:
+                    self._tell(f"in the name of a member: {message}", name)
+        self._look_into(item.items())
+
+    def _look_into(self, children: Iterable[tuple[Any, Any]]) -> None:
+        path = self._path
+        if len(path) == self._max_depth:
+            self._tell(_TOO_DEEP)
+            raise _Enough
+        shallow = len(path) + 1 < self._max_depth
+        for step, child in children:
+            # Most of a large document is one of these; what is left to `look` costs ten times as much.
+            kind = type(child)
+            if kind is int:
+                fine = -_SMALL < child < _SMALL
+            elif kind is str:
+                fine = child.isascii() and "\0" not in child
+            elif kind is list or kind is dict:
+                fine = shallow and not child
+            else:
+                fine = child is None or kind is bool
+            if not fine:
+                path.append(step)
+                self.look(child)
+                path.pop()
+
+    def _tell(self, message: str, *more: Any) -> None:
+        steps = "".join(f"/{pointer_step(str(step))}" for step in (*self._path, *more))
+        self.faults.append(Fault(message, self._pointer + steps))
+        if len(self.faults) == MOST_FAULTS:
+            raise _Enough
 
 
 def _complaint(item: Any) -> str | None:
@@ -206,26 +280,9 @@ def _unsafe_text(text: str) -> str | None:
     return "U+0000 is not accepted" if unsafe[0] == "\0" else "a surrogate without its partner is not accepted"
 
 
-def _children(item: Any, place: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
-    """Steps and children, last first: the walk takes them from the end of a stack."""
-    if not isinstance(item, dict):
-        yield from ((str(index), item[index]) for index in range(len(item) - 1, -1, -1))
-        return
-    for name, child in reversed(item.items()):
-        message = _unsafe_text(name) if isinstance(name, str) else "the name of a member must be a string"
-        step = _pointer_step(str(name))
-        if message:
-            faults.append(Fault(f"in the name of a member: {message}", f"{place}/{step}"))
-        yield step, child
-
-
-def _pointer_step(name: str) -> str:
+def pointer_step(name: str) -> str:
     """One step of a JSON Pointer, fit to be sent: no character that is itself refused, no endless name."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", name[:200]).replace("~", "~0").replace("/", "~1")
-
-
-def _deep(place: str) -> Fault:
-    return Fault(f"nesting is deeper than {MAX_DEPTH} levels", place)
 
 
 def _deep_place(text: str, limit: int) -> str:
@@ -235,7 +292,7 @@ def _deep_place(text: str, limit: int) -> str:
     for token in _STRUCTURE.finditer(text):
         string, colon, mark = token.groups()
         if colon:
-            name = _pointer_step(json.loads(string))
+            name = pointer_step(json.loads(string))
             path[-1:] = [name]
         elif mark == ",":
             if path and isinstance(path[-1], int):

@@ -8,7 +8,8 @@ dependency solver. An endpoint may take the request, parts of the path, one quer
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from fastapi import params
@@ -18,10 +19,11 @@ from pydantic_core import ErrorDetails
 from app import values
 from app.api.request import Request, decode_path
 from app.api.schemas.base import NoQuery, Query
-from app.errors import Fault, InvalidRequest
+from app.errors import MOST_FAULTS, Fault, InvalidRequest
 
 LISTS = frozenset({"If-None-Match"})
 """Headers whose repetition is one list (RFC 9110, 5.3)."""
+NO_SUCH_MEMBER = "there is no such member"
 ENVELOPE = 1
 """Levels of nesting that a body's own object adds to the values in it."""
 
@@ -79,6 +81,10 @@ async def _read_body(request: Request, model: type[BaseModel] | None) -> Any:
     if model is None:
         return await request.json()
     value = await request.json(values.MAX_DEPTH + ENVELOPE)
+    if isinstance(value, dict) and len(value) > len(model.model_fields) + MOST_FAULTS:
+        # To have each of them complained about can take a second.
+        unknown = islice((name for name in value if name not in model.model_fields), MOST_FAULTS)
+        raise InvalidRequest(*(Fault(NO_SUCH_MEMBER, pointer=_pointer([name])) for name in unknown))
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -108,7 +114,7 @@ def details(error: ValidationError) -> list[ErrorDetails]:
 def message(detail: Mapping[str, Any]) -> str:
     """Pydantic's message, told in the way of our own."""
     if detail["type"] == "extra_forbidden":
-        return "there is no such member"
+        return NO_SUCH_MEMBER
     text = str(detail["msg"]).removeprefix("Value error, ")
     return text[:1].lower() + text[1:]
 
@@ -116,5 +122,8 @@ def message(detail: Mapping[str, Any]) -> str:
 def _in_body(detail: ErrorDetails) -> Fault:
     # Of a member whose name is wrong, Pydantic says so in a step more.
     places = detail["loc"][:-1] if detail["loc"][-1:] == ("[key]",) else detail["loc"]
-    steps = (str(step)[:200].replace("~", "~0").replace("/", "~1") for step in places)
-    return Fault(message(detail), pointer="".join(f"/{step}" for step in steps))
+    return Fault(message(detail), pointer=_pointer(places))
+
+
+def _pointer(places: Iterable[str | int]) -> str:
+    return "".join(f"/{values.pointer_step(str(place))}" for place in places)

@@ -9,8 +9,9 @@ from urllib.parse import unquote_to_bytes
 
 from starlette import requests
 
-from app import values
+from app import aside, values
 from app.errors import Fault, InvalidRequest, MalformedJson, UnsupportedMediaType
+from app.model import JsonText
 
 if TYPE_CHECKING:
     from app.api.options import Options
@@ -63,7 +64,11 @@ class Request(requests.Request):
             raise MalformedJson("The body is not JSON: it is empty.")
         if not declared:
             raise UnsupportedMediaType
-        return values.parse(body, max_depth=max_depth)
+        return await aside.work(len(body), values.parse, body, max_depth=max_depth)
+
+    async def text(self, value: Any, pointer: str = "") -> JsonText:
+        """The text of a value of the body; refusals point to it."""
+        return await aside.work(len(await self.body()), values.encode, value, pointer=pointer)
 
 
 def raw_path(scope: Any) -> str:

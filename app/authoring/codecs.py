@@ -16,14 +16,14 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, ErrorDetails, PydanticSerializationError, SchemaSerializer
 
 from app import values
-from app.errors import AuthoringError, Fault, InvalidInput, InvalidRequest
+from app.errors import MOST_FAULTS, AuthoringError, Fault, InvalidInput, InvalidRequest
 from app.model import NULL, JsonText
 
 T = TypeVar("T")
 Mode = Literal["validation", "serialization"]
 
 _SCALARS = frozenset({str, int, float, bool})
-_MAX_FAULTS = 20
+_MANY = 1_000
 
 
 class Codec(Generic[T]):
@@ -52,6 +52,11 @@ class Codec(Generic[T]):
         try:
             return self.adapter.validate_json(text)
         except ValidationError as error:
+            if (number := error.error_count()) > _MANY:
+                # They are made all or none, and to make them all can take a second.
+                raise InvalidInput(
+                    Fault(f"this is not of the type that is taken, at {number} places", pointer)
+                ) from None
             details = error.errors(include_url=False, include_context=False, include_input=False)
             raise InvalidInput(*_faults(details, values.decode(text), pointer)) from None
 
@@ -122,7 +127,7 @@ def _kept(annotation: Any) -> Codec[Any]:
 
 
 def _faults(details: Sequence[ErrorDetails], document: Any, pointer: str) -> list[Fault]:
-    return [Fault(detail["msg"], pointer + _pointer(detail, document)) for detail in details[:_MAX_FAULTS]]
+    return [Fault(detail["msg"], pointer + _pointer(detail, document)) for detail in details[:MOST_FAULTS]]
 
 
 def _pointer(detail: ErrorDetails, document: Any) -> str:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from app import values
+from app import aside, values
 from app.engine.batch import Batch
 from app.engine.points import around, point
 from app.errors import (
@@ -85,7 +85,7 @@ class Mail:
     async def send(self, letter: Letter) -> Sent:
         """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
         sending workflow is not this process's any more."""
-        letter = replace(letter, digest=values.digest(values.decode(letter.payload)))
+        letter = replace(letter, digest=await aside.work(len(letter.payload), values.digest_of_text, letter.payload))
         async with db.available(), asyncio.timeout(PATIENCE):
             answer = await self._batch.ask(letter)
             for pause in MOMENTS:

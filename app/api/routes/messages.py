@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
-from app import values
 from app.api import paging, render
 from app.api.request import Request
 from app.api.responses import LINK, WORKFLOW_STATUS, answers, refusals
@@ -41,7 +40,7 @@ async def send_message(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send a message to a workflow, and perhaps wait for an event that it sets afterwards."""
-    payload = values.encode(body.payload, pointer="/payload")
+    payload = await request.text(body.payload, "/payload")
     wait = Wait(request, query.wait_for, query.mode, query.timeout)
     with seat(request, wait.seconds):
         sent = await request.runtime.commands.send(workflow_id, body.topic, payload, idempotency_key)
@@ -83,5 +82,5 @@ async def complete_callback(
     payload: Annotated[Any, Body(description="Any JSON value.")],
 ) -> Response:
     """Complete a callback: its payload becomes a message to the workflow that made it."""
-    await request.runtime.commands.complete_callback(token, values.encode(payload))
+    await request.runtime.commands.complete_callback(token, await request.text(payload))
     return Response(status_code=204)

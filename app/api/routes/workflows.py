@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Header, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from app import names, values
+from app import names
 from app.api import paging, render
 from app.api.request import Request
 from app.api.responses import (
@@ -61,7 +61,7 @@ async def start_workflow(
     """
     wait = Wait(request, query.wait_for, query.mode, query.timeout, result=query.wait_for_result)
     with seat(request, wait.seconds):
-        started = await request.runtime.commands.start(_start(request, body, idempotency_key))
+        started = await request.runtime.commands.start(await _start(request, body, idempotency_key))
         workflow, events = await wait.after_start(started.workflow)
     return render.respond(
         render.workflow(workflow, more=events),
@@ -71,10 +71,10 @@ async def start_workflow(
     )
 
 
-def _start(request: Request, body: schemas.Start, idempotency_key: str | None) -> Start:
+async def _start(request: Request, body: schemas.Start, idempotency_key: str | None) -> Start:
     return Start(
         name=body.name,
-        input=None if body.input is None else values.encode(body.input, pointer="/input"),
+        input=None if body.input is None else await request.text(body.input, "/input"),
         id=None if body.id is None else WorkflowId(body.id),
         queue=body.queue,
         priority=body.priority or 0,
