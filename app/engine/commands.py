@@ -184,9 +184,9 @@ class Commands:
                 )
                 self._executor.launch(owned, definition)
             elif row is not None and not start.delay:
-                self._executor.poke()
+                self._executor.summon()
             elif row is not None:
-                self._executor.alarm(start.delay)
+                self._executor.expect(start.delay)
 
         birth.future.add_done_callback(born)
         row = await _within(birth, self._journal)
@@ -240,7 +240,7 @@ class Commands:
                 ),
             )
             if await birth.future is not None:
-                self._executor.poke()
+                self._executor.summon()
                 return id
             known = await self._lookup.find(id)
             if known is None:
@@ -289,7 +289,7 @@ class Commands:
     def _arrived(self, id: WorkflowId, parked: bool) -> None:
         self._published(id, (INBOX,), False)
         if parked:
-            self._executor.poke()
+            self._executor.summon()
 
     # ---- from outside
 
@@ -334,7 +334,7 @@ class Commands:
         if watched:
             tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(watched, {})), name="wake watchers")
         if cleanups:
-            self._executor.poke()
+            self._executor.summon()
 
     async def resume(self, id: WorkflowId) -> Workflow:
         """Raises WorkflowNotFound, WorkflowFinished, WorkflowAborted, DatabaseUnavailable."""
@@ -353,7 +353,8 @@ class Commands:
                 raise WorkflowFinished(workflow_status=status.value)
             await point("resume.before_commit")
         await point("resume.after_commit")
-        self._executor.poke()
+        if status in RESUMABLE or status is Status.QUEUED:
+            self._executor.summon()
         return await self._lookup.workflow(id)
 
     async def delete(self, id: WorkflowId) -> None:
