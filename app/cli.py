@@ -16,12 +16,16 @@ from app import settings, telemetry
 from app.errors import MilepostError
 from app.release import VERSION
 from app.settings import Settings, SettingsError
+from app.supervisor import Place
 
 
-def serve(given: Settings) -> None:
+def serve(given: Settings, place: Place | None = None) -> None:
     from app import main
 
-    main.serve(given)
+    if place is None:
+        main.serve(given)
+    else:
+        main.serve_at(given, place)
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         # A step that sits in its thread for ever. Its workflow is handed over already: nothing is left to wait for.
         sys.stdout.flush()
@@ -49,7 +53,7 @@ def workflows(given: Settings) -> None:
         print(f"{definition.name} {definition.version}  {summary}".rstrip())
 
 
-COMMANDS: dict[Callable[[Settings], None], str] = {
+COMMANDS: dict[Callable[..., None], str] = {
     serve: "serve the API and run workflows",
     migrate: "bring the database's schema to what this version needs",
     openapi: "print the OpenAPI document of the API with the shipped workflows alone",
@@ -58,11 +62,12 @@ COMMANDS: dict[Callable[[Settings], None], str] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    command = _parser().parse_args(arguments).command
+    told = vars(_parser().parse_args(arguments))
+    command, place = told.pop("command"), told.get("place")
     try:
         given = settings.load()
-        telemetry.configure(given.log_level, given.log_format)
-        command(given)
+        telemetry.configure(given.log_level, given.log_format, process=place and place.number)
+        command(given, **told)
     except SettingsError as error:
         return _failed(error, 2)
     except MilepostError as error:
@@ -82,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     for command, meaning in COMMANDS.items():
         commands.add_parser(command.__name__, help=meaning, description=meaning).set_defaults(command=command)
+    # Of no use by hand: it is given to a process by its parent.
+    commands.choices[serve.__name__].add_argument("--place", type=Place.taken, help=argparse.SUPPRESS)
     return parser
 
 

@@ -14,8 +14,9 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -28,17 +29,23 @@ from app.authoring.definitions import Registry, registry
 from app.engine.runtime import Limits, Runtime
 from app.errors import DatabaseUnavailable, MilepostError
 from app.release import VERSION
-from app.server import Server
-from app.settings import LogFormat, Settings
+from app.server import CLOSING, Server
+from app.settings import LogFormat, Role, Settings
 from app.store import migrations
 from app.store.db import Database, available
 from app.store.embedded import EmbeddedPostgres
+from app.supervisor import Place, Supervisor
 
 EXAMPLES = "app.workflows"
 DATABASE_PATIENCE = 30.0
 KEEPING = 1.0
 # File descriptors for all but waiting requests: database, listeners, outgoing HTTP, log, some clients.
 RESERVED_FILES = 256
+# What a process has to PostgreSQL at most, and what is left to others there, its own keeper among them.
+CONNECTIONS = 30
+OTHER_CONNECTIONS = 40
+# Seconds that the end of a process takes beyond the grace, when the database is away besides.
+PARTING = CLOSING + 10.0
 
 log = telemetry.logger(__name__)
 
@@ -52,8 +59,28 @@ def serve(settings: Settings) -> None:
     register(settings)
     with bound_socket(settings) as listener, database(settings) as (url, embedded):
         _migrate_patiently(url)
+        if settings.processes == 1:
+            work = _serve(settings, url, listener)
+        else:
+            work = _supervise(settings, url if embedded else None, listener)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, url, listener, embedded))
+            runner.run(_keeping(embedded, work))
+
+
+def serve_at(settings: Settings, place: Place) -> None:
+    """Serve as one of several processes, until the parent says or ends."""
+    try:
+        register(settings)
+        url = place.database_url if settings.database_url is None else settings.database_url.get_secret_value()
+        assert url is not None, "the parent has a database of its own where none was given"
+        with (
+            socket.socket(fileno=place.listener) as listener,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(_serve(settings, url, listener, place))
+    except MilepostError as error:
+        place.tell_failure(str(error))
+        raise SystemExit(1) from error
 
 
 def migrate(settings: Settings) -> str:
@@ -82,7 +109,8 @@ def database(settings: Settings) -> Iterator[tuple[str, EmbeddedPostgres | None]
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value(), None
     else:
-        with EmbeddedPostgres(settings.data_dir / "postgres") as embedded:
+        connections = CONNECTIONS * settings.processes + OTHER_CONNECTIONS
+        with EmbeddedPostgres(settings.data_dir / "postgres", max_connections=max(100, connections)) as embedded:
             if embedded.attached:
                 log.info("the embedded PostgreSQL of another process is shared, and taken over when that one ends")
             yield embedded.url(), embedded
@@ -117,9 +145,20 @@ def _remedy(settings: Settings, error: OSError) -> str:
     return "Set MILEPOST_PORT to a free one."
 
 
-async def _serve(settings: Settings, url: str, listener: socket.socket, embedded: EmbeddedPostgres | None) -> None:
+async def _supervise(settings: Settings, database_url: str | None, listener: socket.socket) -> None:
+    await Supervisor(
+        listener,
+        settings.processes,
+        arguments=lambda place: ["-m", "app", "serve", "--place", place.argument()],
+        database_url=database_url,
+        started=_announcement(settings, _address(settings, listener)),
+        grace=settings.grace + PARTING,
+    ).run()
+
+
+async def _serve(settings: Settings, url: str, listener: socket.socket, place: Place | None = None) -> None:
     own_url = _address(settings, listener)
-    public_url = settings.public_url or (own_url if settings.loopback else None)
+    public_url = settings.public_url or (own_url if settings.loopback and settings.role.takes_requests else None)
     storage = Database(url)
     runtime = Runtime(
         storage,
@@ -132,12 +171,12 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, embedded
     application = build(
         runtime,
         pages=await _examples(storage, public_url) if settings.with_examples else [],
+        only_probes=not settings.role.takes_requests,
         default_timeout=settings.default_timeout,
         max_body_bytes=settings.max_body_bytes,
         public_url=public_url,
         cors_origins=settings.cors_origins,
     )
-    keeper = asyncio.create_task(_keep(embedded), name="keeper") if embedded else None
     try:
         async with available():
             await runtime.start()
@@ -145,15 +184,33 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, embedded
         # for 100 ms about once a second of load.
         gc.collect()
         gc.freeze()
-        await Server(application, drain=runtime.drain, started=_announcement(settings, own_url)).serve([listener])
+        started = place.tell_ready if place else _announcement(settings, own_url)
+        server = Server(application, drain=runtime.drain, started=started, shared=place is not None)
+        if place is not None:
+            asyncio.get_running_loop().add_reader(place.leash, _orphaned, server, place)
+        await server.serve([listener])
     finally:
         await runtime.stop()
+
+
+def _orphaned(server: Server, place: Place) -> None:
+    asyncio.get_running_loop().remove_reader(place.leash)
+    log.warning("the parent process was killed: this one leaves too")
+    server.abandon()
+
+
+async def _keeping(embedded: EmbeddedPostgres | None, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, and look after the database of our own meanwhile."""
+    keeper = asyncio.create_task(_keep(embedded), name="keeper") if embedded else None
+    try:
+        await work
+    finally:
         if keeper:
             keeper.cancel()
 
 
 async def _keep(embedded: EmbeddedPostgres) -> None:
-    """Nobody else would start a database of our own again."""
+    """Nobody else would start it again."""
     while True:
         await asyncio.sleep(KEEPING)
         try:
@@ -174,7 +231,7 @@ async def _examples(storage: Database, public_url: str | None) -> list[BaseRoute
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
-        concurrency=settings.concurrency,
+        concurrency=settings.concurrency if settings.role.runs_workflows else 0,
         step_threads=settings.step_threads,
         start_buffer=settings.start_buffer,
         waiting=max(1, min(settings.waiting_limit, _raise_file_limit() - RESERVED_FILES)),
@@ -195,17 +252,26 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
     """What is said when requests are taken: where, from what data, and what to try."""
 
     def announce() -> None:
-        if settings.public_url is None and not settings.loopback:
+        if settings.public_url is None and settings.role is Role.WORKER:
+            log.warning(
+                "callbacks fail until MILEPOST_PUBLIC_URL says how others reach those who take requests"
+            )
+        elif settings.public_url is None and not settings.loopback:
             log.warning(
                 "requests from elsewhere are refused, and callbacks fail, until MILEPOST_PUBLIC_URL says how others"
                 " reach this service"
             )
         if settings.log_format is LogFormat.JSON:
             log.info(
-                "serving", url=url, version=VERSION, database="embedded" if settings.database_url is None else "given"
+                "serving",
+                url=url,
+                version=VERSION,
+                role=settings.role,
+                processes=settings.processes,
+                database="embedded" if settings.database_url is None else "given",
             )
             return
-        print(f"Milepost {VERSION} serves on {url} as process {os.getpid()}, its API is explained at {url}/docs")
+        print(f"Milepost {VERSION} {_duty(settings, url)}")
         if settings.database_url is None:
             print(f"Data are in {settings.data_dir.absolute()}, an embedded PostgreSQL that survives restarts")
         else:
@@ -215,7 +281,17 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
     return announce
 
 
+def _duty(settings: Settings, url: str) -> str:
+    several = f", which has {settings.processes} under it" if settings.processes > 1 else ""
+    process = f"as process {os.getpid()}{several}"
+    if settings.role is Role.WORKER:
+        return f"runs workflows {process}, and answers probes on {url}"
+    return f"serves on {url} {process}, its API is explained at {url}/docs"
+
+
 def _suggestion(settings: Settings, url: str) -> str:
+    if settings.role is Role.WORKER:
+        return f"curl '{url}/readyz'"
     if not settings.with_examples:
         return f"curl '{url}/definitions'"
     body = """'{"name": "checkout", "input": {"sku": "A1"}}'"""

@@ -1,17 +1,20 @@
-"""The HTTP server: uvicorn, started from code, with the two things it lacks.
+"""The HTTP server: uvicorn, started from code, with the three things it lacks.
 
 It drains: at the first SIGTERM or SIGINT the requests that wait are answered first, while the
 server still runs; then it closes as uvicorn does. A second signal ends the process at once, which
 loses nothing, as a crash does.
 
-And it gives a request a time to arrive in and a size to keep to, see `Protocol`. What is closed
+It gives a request a time to arrive in and a size to keep to, see `Protocol`. What is closed
 here was never a request that the application could have seen, so it gets a bare status line.
+
+And it shares a listening socket fairly with other processes, see `Acceptor`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -23,6 +26,10 @@ from typing import Final, NoReturn, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app import telemetry
+
+log = telemetry.logger(__name__)
+
 RECEIVE_TIMEOUT: Final = 10.0
 LONGEST_HEAD: Final = 100 * 1024
 MOST_FIELDS: Final = 1000
@@ -31,7 +38,9 @@ LONGEST_URL: Final = 65_535
 _KEEP_ALIVE: Final = 75
 _BACKLOG: Final = 2048
 # Answers that are on their way when the server closes get this long to go out.
-_CLOSING: Final = 5
+CLOSING: Final = 5
+_TURN: Final = 0.001
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Application = Callable[..., Awaitable[None]]
 
@@ -39,10 +48,18 @@ Application = Callable[..., Awaitable[None]]
 class Server(uvicorn.Server):
     """Serves `app` until a signal.
 
-    `started` is called when requests are taken, `drain` is awaited before anything is closed.
+    `started` is called when requests are taken, `drain` is awaited before anything is closed. `shared`: other
+    processes take connections from the same sockets.
     """
 
-    def __init__(self, app: Application, drain: Callable[[], Awaitable[None]], started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        drain: Callable[[], Awaitable[None]],
+        started: Callable[[], None],
+        *,
+        shared: bool = False,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -56,10 +73,11 @@ class Server(uvicorn.Server):
                 server_header=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=_CLOSING,
+                timeout_graceful_shutdown=CLOSING,
             )
         )
-        self._drain, self._started = drain, started
+        self._drain, self._started, self._shared = drain, started, shared
+        self._acceptors: list[Acceptor] = []
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -68,8 +86,26 @@ class Server(uvicorn.Server):
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._shared:
+            await super().startup([])
+            self._acceptors = [
+                Acceptor(listener, self._connection, lambda: len(self.server_state.connections))
+                for listener in sockets or []
+            ]
+        else:
+            await super().startup(sockets)
         self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop_accepting()
+        await super().shutdown(sockets)
+
+    def _connection(self) -> Protocol:
+        return Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _stop_accepting(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -89,6 +125,11 @@ class Server(uvicorn.Server):
         else:
             self._loop.call_soon_threadsafe(self.leave)
 
+    def abandon(self) -> None:
+        """Begin to drain, and leave the address to others at once."""
+        self._stop_accepting()
+        self.leave()
+
     def leave(self) -> None:
         """Begin to drain; the server closes when that is done."""
         if self._draining is None:
@@ -101,6 +142,63 @@ class Server(uvicorn.Server):
             await self._drain()
         finally:
             self.should_exit = True
+
+
+class Acceptor:
+    """Takes connections from a listening socket that several processes share.
+
+    Left to itself, a process that is awake takes all that have come at once, and the others get none. So this one takes
+    a turn, a few connections in proportion to those that it has, and then lets the others have theirs. Connections
+    that nobody has taken yet stay with the socket, whichever process ends.
+    """
+
+    def __init__(
+        self, listener: socket.socket, connection: Callable[[], asyncio.Protocol], open_ones: Callable[[], int]
+    ) -> None:
+        self._listener, self._connection, self._open_ones = listener, connection, open_ones
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._welcomes: set[asyncio.Task[None]] = set()
+        listener.setblocking(False)
+        listener.listen(_BACKLOG)
+        self._open()
+
+    def close(self) -> None:
+        """Take no more, and close this process's hold of the socket. May be called twice."""
+        if self._listener.fileno() < 0:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _open(self) -> None:
+        self._loop.add_reader(self._listener, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._loop.remove_reader(self._listener)
+        pause = _TURN
+        for _ in range(1 + self._open_ones() // 16):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                log.warning("no more connections can be taken for now", error=error.strerror)
+                pause = 1.0
+                break
+            welcome = self._loop.create_task(self._welcome(connection), name="welcome")
+            self._welcomes.add(welcome)
+            welcome.add_done_callback(self._welcomes.discard)
+        self._pause = self._loop.call_later(pause, self._open)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        # One that has gone again is nobody's business.
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(self._connection, connection)
 
 
 class Protocol(HttpToolsProtocol):

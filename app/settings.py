@@ -46,6 +46,20 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class Role(StrEnum):
+    ALL = "all"
+    API = "api"
+    WORKER = "worker"
+
+    @property
+    def runs_workflows(self) -> bool:
+        return self is not Role.API
+
+    @property
+    def takes_requests(self) -> bool:
+        return self is not Role.WORKER
+
+
 def _split(value: Any) -> Any:
     """A comma-separated list; spaces around its members don't count."""
     if isinstance(value, str):
@@ -117,6 +131,8 @@ class Settings(BaseSettings):
     embedded: bool = Field(True, description="whether the embedded PostgreSQL may be used")
     host: str = Field("127.0.0.1", min_length=1, description="the address to serve on")
     port: int = Field(8000, ge=0, le=65535, description="the port to serve on; 0 takes a free one")
+    processes: int = Field(1, ge=1, le=64, description="processes that serve, under one more that watches over them")
+    role: Annotated[Role, BeforeValidator(_lower)] = Field(Role.ALL, description="all, api or worker")
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None, description="the address under which others reach this service, for callbacks"
     )

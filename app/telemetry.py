@@ -9,6 +9,7 @@ long strings are cut.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -38,8 +39,11 @@ def logger(component: str) -> Logger:
     return bound
 
 
-def configure(level: str = "info", form: str = "console") -> None:
-    """Send everything of this level and above to stderr, for people (`console`) or machines (`json`)."""
+def configure(level: str = "info", form: str = "console", *, process: int | None = None) -> None:
+    """Send everything of this level and above to stderr, for people (`console`) or machines (`json`).
+
+    `process`: the number of this one among several, which every line of it then tells with its process id.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -48,6 +52,8 @@ def configure(level: str = "info", form: str = "console") -> None:
         structlog.processors.format_exc_info,
         clean,
     ]
+    if process is not None:
+        shared.insert(0, _number(process))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -75,6 +81,16 @@ def _renderer(form: str) -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
+
+
+def _number(process: int) -> Processor:
+    pid = os.getpid()
+
+    def number(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        line["process"], line["pid"] = process, pid
+        return line
+
+    return number
 
 
 def _name_component(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

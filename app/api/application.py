@@ -29,7 +29,9 @@ class Application(FastAPI):
         return self.openapi_schema
 
 
-def build(runtime: Runtime, *, pages: list[BaseRoute] | None = None, **options: Any) -> ASGIApp:
+def build(
+    runtime: Runtime, *, pages: list[BaseRoute] | None = None, only_probes: bool = False, **options: Any
+) -> ASGIApp:
     """The application over a runtime that someone else starts and stops.
 
     `pages` are served besides and stand in no document; `options` are those of `Options`.
@@ -48,5 +50,5 @@ def build(runtime: Runtime, *, pages: list[BaseRoute] | None = None, **options: 
     )
     app.state.runtime, app.state.options, app.state.described = runtime, given, {}
     # Not `include_router`: its indirection is passed by each request.
-    app.router.routes = [*router.routes(), *(pages or [])]
+    app.router.routes = router.probes() if only_probes else [*router.routes(), *(pages or [])]
     return app

@@ -7,6 +7,11 @@ from starlette.routing import BaseRoute
 from app.api.routes import definitions, events, messages, operation, workflows
 
 
+def probes() -> list[BaseRoute]:
+    """What a process serves that takes no requests of clients: how it is, and what its refusals mean."""
+    return [*operation.probes.routes]
+
+
 def routes() -> list[BaseRoute]:
     return [
         *workflows.router.routes,
@@ -14,5 +19,6 @@ def routes() -> list[BaseRoute]:
         *messages.router.routes,
         *messages.callbacks.routes,
         *definitions.router.routes,
+        *operation.probes.routes,
         *operation.router.routes,
     ]

@@ -14,6 +14,7 @@ from app.api.route import LooseRoute
 from app.api.schemas.operation import Health
 from app.errors import RouteNotFound
 
+probes = APIRouter(route_class=LooseRoute, tags=["operation"])
 router = APIRouter(route_class=LooseRoute, tags=["operation"])
 
 _PAGE: Responses = {200: {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
@@ -22,20 +23,20 @@ _DOCUMENT: Responses = {
 }
 
 
-@router.get("/healthz", responses=answers({200: (Health, "The process runs its loop.", ())}) | refusals())
+@probes.get("/healthz", responses=answers({200: (Health, "The process runs its loop.", ())}) | refusals())
 async def get_health(request: Request) -> Response:
     """Whether the process is alive."""
     return render.respond('{"status":"ok"}')
 
 
-@router.get("/readyz", responses=answers({200: (Health, "It can take requests.", ())}) | refusals(503))
+@probes.get("/readyz", responses=answers({200: (Health, "It can take requests.", ())}) | refusals(503))
 async def get_readiness(request: Request) -> Response:
     """Whether requests should be sent here: the database answers writes, and the process is not shutting down."""
     await request.runtime.ready()
     return render.respond('{"status":"ok"}')
 
 
-@router.get("/problems/{code}", responses=_PAGE | refusals(404, 422))
+@probes.get("/problems/{code}", responses=_PAGE | refusals(404, 422))
 async def explain_problem(
     request: Request, code: Annotated[str, Path(description="The code of a problem.")]
 ) -> Response:
