@@ -83,6 +83,10 @@ class Engine:
 
     # ---- life
 
+    def open(self) -> TestDatabase:
+        """The database of a new life."""
+        return TestDatabase(self.url)
+
     async def start(self) -> Self:
         self._outside |= asyncio.all_tasks()
         if self._eye is None:
@@ -91,7 +95,7 @@ class Engine:
             )
         self.lives += 1
         self.killed.clear()
-        self._database = TestDatabase(self.url)
+        self._database = self.open()
         self._runtime = Runtime(
             self._database, self.registry, version="test", public_url="http://milepost.test", limits=self._limits
         )
