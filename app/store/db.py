@@ -3,7 +3,8 @@
 Two kinds of connection. *Dedicated* ones, one for each duty of the hot path: plain psycopg,
 autocommit, statements prepared, planned by index whatever the tables hold. And a small SQLAlchemy
 pool for everything that happens now and then. A half-open connection is found out in seconds by
-keepalives, and a session that hangs inside a transaction is ended by the server.
+keepalives, and a session that hangs inside a transaction is ended by the server. Behind a pooler
+the same goes without anything that a session would have to remember; see `sessions`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import TupleRow, namedtuple_row
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -27,9 +27,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection as PoolConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.errors import DatabaseUnavailable
+from app.store import sessions
 
-Connection = psycopg.AsyncConnection[TupleRow]
-Params = Mapping[str, Any]
+Connection = sessions.Connection
+rows, direct = sessions.rows, sessions.direct
 
 KEEPALIVE = {
     "connect_timeout": "3",
@@ -176,27 +177,35 @@ class Database:
     def __init__(self, url: str, *, pool: int = 5) -> None:
         sa_url = make_url(url)
         libpq = sa_url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._conninfo = {**KEEPALIVE, **{k: str(v) for k, v in conninfo_to_dict(libpq).items() if v is not None}}
+        given = {k: str(v) for k, v in conninfo_to_dict(libpq).items() if v is not None}
+        self._conninfo = {"application_name": "milepost", **KEEPALIVE, **given}
         self._engine: AsyncEngine = create_async_engine(
             sa_url.set(drivername="postgresql+psycopg"),
+            async_creator=self._connect_pooled,
             pool_size=pool,
             max_overflow=pool,
             pool_timeout=ACQUIRE,
             hide_parameters=True,
-            connect_args={**KEEPALIVE, "options": _options(SESSION), "application_name": "milepost"},
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_abandoned)
 
     async def connect(self, duty: str, *, settings: Mapping[str, str] = PLANNED_EACH_TIME) -> Connection:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
         async with asyncio.timeout(5):
-            return await psycopg.AsyncConnection.connect(
-                **cast("Any", self._conninfo),
-                autocommit=True,
-                row_factory=cast("Any", namedtuple_row),
-                application_name=f"milepost {duty}",
-                options=_options({**SESSION, **settings}),
-            )
+            connection = await psycopg.AsyncConnection.connect(**cast("Any", self._conninfo), autocommit=True)
+            try:
+                # All connections begin under one name: a pooler would tell its sessions each other one.
+                name = f"{self._conninfo['application_name']} {duty}"
+                await sessions.settle(connection, {**SESSION, **settings, "application_name": name})
+            except BaseException:
+                await close(connection)
+                raise
+        return connection
+
+    async def _connect_pooled(self) -> Connection:
+        connection = await self.connect("pool", settings={})
+        await connection.set_autocommit(False)
+        return connection
 
     @asynccontextmanager
     async def transaction(self, *, translate: bool = True) -> AsyncGenerator[Connection]:
@@ -205,8 +214,7 @@ class Database:
         Raises `DatabaseUnavailable` when the database is away, busy, or has no connection to spare;
         the driver's own errors where `translate` is False.
         """
-        async with available() if translate else nullcontext(), self._begun() as pooled:
-            connection = cast("Connection", (await pooled.get_raw_connection()).driver_connection)
+        async with available() if translate else nullcontext(), self._begun() as (_, connection):
             # What an author does in a transaction may rightly take longer.
             with _watched(connection) if translate else nullcontext():
                 yield connection
@@ -214,20 +222,23 @@ class Database:
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[PoolConnection]:
         """A read-only transaction whose statements all see the same, as SQLAlchemy gives it."""
-        async with available(), self._begun() as pooled:
-            connection = cast("Connection", (await pooled.get_raw_connection()).driver_connection)
+        async with available(), self._begun("isolation level repeatable read read only") as (pooled, connection):
             with _watched(connection):
-                await pooled.exec_driver_sql("set transaction isolation level repeatable read read only")
                 yield pooled
 
     @asynccontextmanager
-    async def _begun(self) -> AsyncGenerator[PoolConnection]:
+    async def _begun(self, mode: str | None = None) -> AsyncGenerator[tuple[PoolConnection, Connection]]:
         try:
             async with asyncio.timeout(ACQUIRE):
                 pooled = await self._engine.connect()
             try:
                 async with pooled.begin():
-                    yield pooled
+                    connection = cast("Connection", (await pooled.get_raw_connection()).driver_connection)
+                    with _watched(connection):
+                        if mode is not None:
+                            await connection.execute(f"set transaction {mode}".encode())
+                        await sessions.tell(connection, SESSION)
+                    yield pooled, connection
             finally:
                 await asyncio.shield(pooled.close())
         except DBAPIError as error:
@@ -237,17 +248,6 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-
-def _options(settings: Mapping[str, str]) -> str:
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
-
-
-async def rows(connection: Connection, statement: str, params: Params) -> Sequence[Any]:
-    """Run one of our own statements and fetch what it returns, as named tuples."""
-    cursor = connection.cursor(row_factory=namedtuple_row)
-    await cursor.execute(statement.encode(), params, prepare=connection.autocommit)
-    return await cursor.fetchall() if cursor.description else []
 
 
 class Line:
@@ -263,16 +263,19 @@ class Line:
     ) -> None:
         """`opened` is called with each new connection before its first statement."""
         self._database, self._duty, self._settings, self._opened = database, duty, settings, opened
+        self._told = {**SESSION, **settings}
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
 
-    async def rows(self, statement: str, params: Params) -> Sequence[Any]:
+    async def rows(self, statement: str, params: sessions.Params) -> Sequence[Any]:
         """Run one statement; raises what the driver raises. The connection is dropped when it broke."""
         async with self._lock:
             connection = await self._open()
             try:
                 with _watched(connection):
-                    return await rows(connection, statement, params)
+                    if direct(connection):
+                        return await rows(connection, statement, params)
+                    return await sessions.rows_told(connection, self._told, statement, params)
             except BaseException as error:
                 # Also when cancelled: what is on its way would answer the next statement.
                 await self._drop_if_broken(connection, error)
@@ -285,6 +288,7 @@ class Line:
             try:
                 with _watched(connection):
                     async with connection.transaction():
+                        await sessions.tell(connection, self._told)
                         yield connection
             except BaseException as error:
                 await self._drop_if_broken(connection, error)
@@ -307,7 +311,8 @@ class Line:
         idle = psycopg.pq.TransactionStatus.IDLE
         # A plan that does not fit the schema any more is the connection's, not the database's.
         broken = isinstance(error, psycopg.Error) and verdict(error) is Verdict.BROKEN
-        if broken or connection.closed or connection.info.transaction_status != idle:
+        unread = connection.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
+        if broken or unread or connection.closed or connection.info.transaction_status != idle:
             self._connection = None
             await close(connection)
 
