@@ -39,7 +39,10 @@ _KEEP_ALIVE: Final = 75
 _BACKLOG: Final = 2048
 # Answers that are on their way when the server closes get this long to go out.
 CLOSING: Final = 5
+# Who has connected and not asked yet when the server closes, gets this long to do so.
+_LAST_CALL: Final = 0.5
 _TURN: Final = 0.001
+_RECOVERY: Final = 1.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Application = Callable[..., Awaitable[None]]
@@ -98,6 +101,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stop_accepting()
+        for acceptor in self._acceptors:
+            await acceptor.idle()
         await super().shutdown(sockets)
 
     def _connection(self) -> Protocol:
@@ -164,21 +169,30 @@ class Acceptor:
         self._open()
 
     def close(self) -> None:
-        """Take no more, and close this process's hold of the socket. May be called twice."""
+        """Take whoever has come, and then no more: this may be the last process that does. May be called twice."""
         if self._listener.fileno() < 0:
             return
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
+        self._take(_BACKLOG)
         self._listener.close()
+
+    async def idle(self) -> None:
+        """Returns when all who were taken are connections of the server."""
+        await asyncio.gather(*self._welcomes)
 
     def _open(self) -> None:
         self._loop.add_reader(self._listener, self._take_turn)
 
     def _take_turn(self) -> None:
         self._loop.remove_reader(self._listener)
-        pause = _TURN
-        for _ in range(1 + self._open_ones() // 16):
+        there_is_room = self._take(1 + self._open_ones() // 16)
+        self._pause = self._loop.call_later(_TURN if there_is_room else _RECOVERY, self._open)
+
+    def _take(self, most: int) -> bool:
+        """Take so many connections, if they are there; False: this process, or the machine, can have no more."""
+        for _ in range(most):
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -187,12 +201,11 @@ class Acceptor:
                 if error.errno not in _EXHAUSTED:
                     raise
                 log.warning("no more connections can be taken for now", error=error.strerror)
-                pause = 1.0
-                break
+                return False
             welcome = self._loop.create_task(self._welcome(connection), name="welcome")
             self._welcomes.add(welcome)
             welcome.add_done_callback(self._welcomes.discard)
-        self._pause = self._loop.call_later(pause, self._open)
+        return True
 
     async def _welcome(self, connection: socket.socket) -> None:
         # One that has gone again is nobody's business.
@@ -270,6 +283,13 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
         self._receiving = False
         self._disarm()
+
+    def shutdown(self) -> None:
+        """Close when what was asked is answered. Who has just come, or is in the middle of asking, is heard."""
+        if self._receiving and not self._at_work():
+            self.loop.call_later(_LAST_CALL, super().shutdown)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up, by itself or because we broke it off."""
