@@ -239,6 +239,7 @@ def _limits(settings: Settings) -> Limits:
         linger=settings.linger,
         time_to_live=settings.time_to_live,
         beat=settings.beat,
+        notifications=settings.notifications,
         grace=settings.grace,
     )
 

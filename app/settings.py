@@ -171,6 +171,7 @@ class Settings(BaseSettings):
         description="seconds without a heartbeat after which a process is dead",
     )
     beat: float = Field(1.0, ge=0.05, le=60, allow_inf_nan=False, description="seconds between heartbeats")
+    notifications: bool = Field(True, description="whether replicas tell each other of commits by NOTIFY")
     grace: float = Field(
         20.0, ge=0, le=3600, allow_inf_nan=False, description="seconds that running steps get when the service stops"
     )

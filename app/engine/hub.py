@@ -22,6 +22,8 @@ END = "\0end"
 
 SLICES = 30
 """A belt round the hints between processes: each beat, one in so many waiters reads again."""
+AT_ONCE = 500
+"""Waiters that read again together where there are no hints, and everybody does so often."""
 
 
 class Watch:
@@ -124,7 +126,14 @@ class Hub:
 
     def wake_slice(self) -> None:
         """Have the longest unchecked part of the waiters read again."""
-        for watch in list(islice(self._all, -(-len(self._all) // SLICES))):
+        self._wake_first(-(-len(self._all) // SLICES))
+
+    def wake_some(self) -> None:
+        """The same with as many as may read at once; so with a few waiters, all."""
+        self._wake_first(AT_ONCE)
+
+    def _wake_first(self, count: int) -> None:
+        for watch in list(islice(self._all, count)):
             del self._all[watch]
             self._all[watch] = None
             watch.wake()

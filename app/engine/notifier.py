@@ -3,7 +3,8 @@
 A NOTIFY inside a transaction takes a lock over the whole database until that commit is on disk. So hints are
 sent after the commits they tell of, by a connection of their own that waits for no disk, many in one
 statement, and only while another executor is alive. A hint may be lost; its number may not: numbers go
-with the heartbeat, and whoever misses one has everybody who waits read again.
+with the heartbeat, and whoever misses one has everybody who waits read again. Where nothing can be heard,
+as behind a pooler, everybody who waits reads again every 50 ms.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 
 from app import telemetry
 from app.engine.points import around
@@ -28,7 +30,7 @@ PROBE = 1.0
 WORK = "!"
 """Stands among the ids of workflows, which have no such character: something is due, for whoever has room."""
 POLL = 0.05
-"""Seconds between re-checks of everything that waits, where nothing can be heard."""
+"""Seconds between re-checks of what waits, where nothing can be heard."""
 
 
 class Notifier(Service):
@@ -83,13 +85,18 @@ class Listener:
         executor: Callable[[], ExecutorId],
         heard: Callable[[Sequence[str]], None],
         missed: Callable[[], None],
+        polled: Callable[[int], None],
+        listens: bool = True,
     ) -> None:
-        """`heard` is told the ids of a hint, `missed` that some may have been lost."""
+        """`heard` is told the ids of a hint, `missed` that some may have been lost. Where nothing is heard, `polled`
+        is called instead, every `POLL` seconds while there are others, with a count. `listens`: whether to try."""
         self._database, self._executor = database, executor
-        self._heard_of, self._missed = heard, missed
+        self._heard_of, self._missed, self._polled = heard, missed, polled
+        self._listens = self._hears = listens
         self._heard: dict[ExecutorId, int] = {}
         self._announced: dict[ExecutorId, int] = {}
         self._peers = False
+        self._polls = count()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -105,7 +112,7 @@ class Listener:
     def compare(self, peers: Sequence[Peer]) -> None:
         """What the others had sent by their last heartbeats must have been heard by the next one."""
         self._peers = any(peer.alive for peer in peers)
-        for peer in peers:
+        for peer in peers if self._hears else ():
             announced = self._announced.get(peer.id)
             if announced is not None and self._heard.get(peer.id, 0) < announced:
                 self._heard[peer.id] = announced
@@ -130,11 +137,16 @@ class Listener:
                 await asyncio.sleep(min(0.1 * 2**failures, 2.0))
 
     async def _listen(self) -> None:
+        if not self._listens:
+            await self._poll(lambda: True)
         connection = await self._database.connect("listener")
         try:
-            if not await around("listener.listen", notifications.listen(connection, PROBE)):
-                log.warning("this connection to the database can't listen, as behind a pooler: polling instead")
-                await self._poll()
+            self._hears = await around("listener.listen", notifications.listen(connection, PROBE))
+            if not self._hears:
+                log.warning("nothing can be heard by this connection to the database, as behind a pooler: polling")
+                # The next connection may be of another kind.
+                await self._poll(lambda: not db.abandoned(connection))
+                return
             # Whatever was sent while nobody listened is found by reading.
             self._missed()
             async for text in notifications.received(connection):
@@ -152,9 +164,10 @@ class Listener:
         self._heard[sender] = max(number, last or 0)
         self._heard_of(ids)
 
-    async def _poll(self) -> None:
+    async def _poll(self, connected: Callable[[], bool]) -> None:
         while True:
+            await asyncio.sleep(POLL)
+            if not connected():
+                return
             if self._peers:
-                self._missed()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), POLL)
+                self._polled(next(self._polls))

@@ -36,12 +36,14 @@ log = telemetry.logger(__name__)
 
 TRANSACTIONS = 5
 """Transactions of workflows under way at once: the pool has as many connections more for everything else."""
+WORK_POLLS = 5
+"""Where nothing can be heard, it is looked for work of others at one poll in so many: that is a statement each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the engine may take up, and how it keeps time; durations in seconds. With a concurrency of 0 it leaves all
-    workflows to other processes."""
+    workflows to other processes. Without `notifications` it asks often for what others have committed."""
 
     concurrency: int = 1_000
     step_threads: int = 64
@@ -51,6 +53,7 @@ class Limits:
     linger: float = 1.0
     time_to_live: float = 10.0
     beat: float = 1.0
+    notifications: bool = True
     grace: float = 20.0
 
 
@@ -113,7 +116,14 @@ class Runtime:
             lost=self._lost,
         )
         self._notifier = Notifier(database, executor=self.executor_id)
-        self._listener = Listener(database, executor=self.executor_id, heard=self._heard, missed=self.hub.wake_all)
+        self._listener = Listener(
+            database,
+            executor=self.executor_id,
+            heard=self._heard,
+            missed=self.hub.wake_all,
+            polled=self._polled,
+            listens=limits.notifications,
+        )
         self._recovery = Recovery(
             database,
             executor=self._executor,
@@ -222,12 +232,18 @@ class Runtime:
         if WORK in ids:
             self._executor.answer()
 
+    def _polled(self, number: int) -> None:
+        """Others may have committed anything, and left work that is due."""
+        self.hub.wake_some()
+        if number % WORK_POLLS == 0:
+            self._executor.answer()
+
     def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
         tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(ended, published)), name="wake watchers")
 
     async def _beaten(self, beat: Beat) -> None:
         self.hub.wake_slice()
-        self._notifier.wanted = any(peer.alive for peer in beat.peers)
+        self._notifier.wanted = self.limits.notifications and any(peer.alive and peer.direct for peer in beat.peers)
         self._listener.compare(beat.peers)
         if beat.due_in is not None:
             self._executor.alarm(beat.due_in)

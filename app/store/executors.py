@@ -17,7 +17,8 @@ _SQL = statements.load("executors")
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Another executor. `hint` is the number of the last one that it sent; `heartbeat_at` is a Unix time of the
-    database's clock, `silent_for` seconds since then."""
+    database's clock, `silent_for` seconds since then. One that is not `direct`, as behind a pooler, hears no hints and
+    has no lock to lose: it is never found to be without."""
 
     id: ExecutorId
     alive: bool
@@ -25,6 +26,7 @@ class Peer:
     heartbeat_at: float
     silent_for: float
     locked: bool
+    direct: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,21 @@ async def register(
     connection: db.Connection, id: ExecutorId, *, host: str, pid: int, version: str, lock_key: int
 ) -> bool:
     """Make this process known, and hold the session's lock that shows it alive; False: the lock is taken."""
-    params = {"id": id, "host": host, "pid": pid, "version": version, "lock_key": lock_key}
+    key = lock_key if db.direct(connection) else None
+    params = {"id": id, "host": host, "pid": pid, "version": version, "lock_key": key}
     await db.rows(connection, _SQL["register"], params)
-    return bool((await db.rows(connection, _SQL["hold"], {"lock_key": lock_key}))[0].held)
+    return await _hold(connection, lock_key)
 
 
 async def hold(line: db.Line, lock_key: int) -> bool:
     """Hold the session's lock, if it is free."""
-    return bool((await line.rows(_SQL["hold"], {"lock_key": lock_key}))[0].held)
+    async with line.transaction() as connection:
+        return await _hold(connection, lock_key)
+
+
+async def _hold(connection: db.Connection, lock_key: int) -> bool:
+    # In somebody else's session it would be held for as long as that lives, for nobody.
+    return not db.direct(connection) or bool((await db.rows(connection, _SQL["hold"], {"lock_key": lock_key}))[0].held)
 
 
 async def beat(line: db.Line, executor: ExecutorId, hint: int) -> Beat:

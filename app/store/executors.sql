@@ -1,8 +1,10 @@
 -- name: register
--- Make this process known.
+-- Make this process known. One that has no session of its own has no lock; on a new connection that may have changed.
 insert into executors (id, host, pid, version, lock_key, started_at, heartbeat_at)
 values (%(id)s, %(host)s, %(pid)s, %(version)s, %(lock_key)s, now(), now())
-on conflict (id) do nothing
+on conflict (id) do update
+set lock_key = excluded.lock_key
+where executors.lock_key is distinct from excluded.lock_key
 
 -- name: hold
 -- Hold the lock that shows this session to be alive, until the session ends.
@@ -46,7 +48,8 @@ select now() as at,
                       'hint', e.hint,
                       'heartbeat_at', extract(epoch from e.heartbeat_at)::float8,
                       'silent_for', extract(epoch from now() - e.heartbeat_at)::float8,
-                      'locked', exists (
+                      'direct', e.lock_key is not null,
+                      'locked', e.lock_key is null or exists (
                           select
                           from pg_locks k
                           where k.locktype = 'advisory'

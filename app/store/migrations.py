@@ -90,7 +90,8 @@ def _engine(url: str) -> Engine:
         make_url(url).set(drivername="postgresql+psycopg"),
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args={**db.KEEPALIVE, "application_name": "milepost migrate"},
+        # Nothing is prepared: behind a pooler it would stay in a session that somebody else gets.
+        connect_args={**db.KEEPALIVE, "application_name": "milepost migrate", "prepare_threshold": None},
     )
 
 

@@ -43,7 +43,13 @@ async def notify(line: db.Line, payloads: Sequence[str]) -> None:
 
 
 async def listen(connection: db.Connection, patience: float) -> bool:
-    """Whether what is sent on the channel arrives at this connection, by sending something to oneself."""
+    """Whether what is sent on the channel arrives at this connection, by sending something to oneself.
+
+    Behind a pooler it is not tried: the session that listened would be left to somebody else, and what oneself sends
+    may well arrive, by the very session that happens to listen.
+    """
+    if not db.direct(connection):
+        return False
     await connection.execute(f"listen {CHANNEL}")
     probe = payload(ExecutorId(uuid.uuid4().hex), 0, [])
     await connection.execute("select pg_notify(%s, %s)", [CHANNEL, probe])

@@ -304,6 +304,7 @@ async def test_everybody_reads_again_when_a_peer_is_not_alive_any_more(database_
         executor=lambda: ExecutorId("me"),
         heard=lambda ids: None,
         missed=lambda: missed.append(True),
+        polled=lambda number: None,
     )
     alive, dead = (Peer(ExecutorId("peer"), alive, 0, 0.0, 0.0, True) for alive in (True, False))
     listener.compare([alive])
