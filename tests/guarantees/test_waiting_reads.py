@@ -1,0 +1,180 @@
+"""Readers that wait: none misses what is committed, none is answered for nothing, and an answer is of one moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app import Context
+from app.engine.views import Mode, Reading
+from app.model import WorkflowId
+from tests.support.engine import Engine
+from tests.support.points import Gate, at
+from tests.support.sessions import under_way
+from tests.support.waiting import PATIENCE, eventually
+
+LONG = 3600.0
+
+
+def read(engine: Engine, id: str, *keys: str, after: int = 0, timeout: float = LONG):
+    return engine.runtime.views.events(WorkflowId(id), keys or ("k",), mode=Mode.ALL, after=after, timeout=timeout)
+
+
+def values(reading: Reading) -> list[Any]:
+    return [event and event.value for event in reading.events.values()]
+
+
+async def soon(reading: "asyncio.Future[Reading]") -> Reading:
+    """What it says, long before its time is up: at that moment it would look once more in any case."""
+    async with asyncio.timeout(5 * PATIENCE):
+        return await reading
+
+
+class Publisher:
+    """A workflow that sets both `k` and `l` to the next number whenever the test says so."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._go: asyncio.Queue[int] = asyncio.Queue()
+        self._last = 0
+
+        @engine.workflow
+        async def publish(ctx: Context) -> None:
+            while number := await ctx.step(self._go.get):
+                await ctx.set_event("k", number)
+                await ctx.set_event("l", number)
+
+        self._publish = publish
+
+    async def start(self) -> str:
+        self.id = await self._engine.begin(self._publish)
+        return self.id
+
+    def next(self) -> int:
+        self._last += 1
+        self._go.put_nowait(self._last)
+        return self._last
+
+    async def committed(self) -> None:
+        await self._engine.published(self.id, "l", self._last)
+
+
+@asynccontextmanager
+async def publishing(engine: Engine) -> AsyncIterator[Publisher]:
+    publisher = Publisher(engine)
+    await publisher.start()
+    yield publisher
+    publisher._go.put_nowait(0)
+    await engine.end(publisher.id)
+
+
+def waits(engine: Engine) -> bool:
+    watches = list(engine.runtime.hub._all)
+    return bool(watches) and all(watch._future for watch in watches)
+
+
+async def test_what_is_committed_after_the_look_wakes_whoever_looked(engine: Engine):
+    """It had looked, and did not wait yet."""
+    looking = Gate()
+    async with publishing(engine) as publisher:
+        with at(lookup__after_glance=looking):
+            async with under_way(read(engine, publisher.id)) as reading:
+                await looking.reached()
+                publisher.next()
+                await publisher.committed()
+                looking.open()
+                assert values(await soon(reading)) == ["1"]
+
+
+async def test_a_wake_up_without_news_answers_nobody(engine: Engine):
+    looks = 0
+
+    async def count() -> None:
+        nonlocal looks
+        looks += 1
+
+    async with publishing(engine) as publisher:
+        with at(lookup__after_glance=count):
+            async with under_way(read(engine, publisher.id)) as reading:
+                for woken in range(4):
+                    await eventually(lambda: looks > woken and waits(engine), message="it does not look")  # noqa: B023
+                    engine.runtime.hub.wake_all()
+                await eventually(lambda: looks == 5 and waits(engine))
+                assert not reading.done()
+                publisher.next()
+                assert values(await soon(reading)) == ["1"]
+
+
+async def test_a_set_is_told_after_its_commit(engine: Engine):
+    """Told earlier, it would be looked for in vain, and not again."""
+    commit, looks = Gate(), 0
+
+    async def count() -> None:
+        nonlocal looks
+        looks += 1
+
+    async with publishing(engine) as publisher, under_way(read(engine, publisher.id)) as reading:
+        await eventually(lambda: waits(engine))
+        with at(journal__before_flush=commit, lookup__after_glance=count):
+            publisher.next()
+            await commit.reached()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert (looks, await engine.events(publisher.id)) == (0, [])
+            commit.open()
+            assert values(await soon(reading)) == ["1"]
+
+
+async def test_keys_that_are_set_together_are_read_together(engine: Engine):
+    """Between a look at the one and a look at the other both were set again: there must be no such two looks."""
+    looking = Gate()
+    async with publishing(engine) as publisher:
+        publisher.next()
+        await publisher.committed()
+        with at(lookup__after_glance=looking):
+            async with under_way(read(engine, publisher.id, "k", "l", timeout=0)) as reading:
+                await looking.reached()
+                publisher.next()
+                await publisher.committed()
+                looking.open()
+                assert values(await soon(reading)) == ["1", "1"]
+
+
+async def test_what_was_seen_of_one_process_is_not_unseen_of_another(pair: tuple[Engine, Engine]):
+    """Readers ask both in turn while one of them publishes: whoever asks after an answer sees no less than that."""
+    here, there = pair
+    seen: list[tuple[float, float, int]] = []
+    loop = asyncio.get_running_loop()
+
+    async def ask(publisher: Publisher, turns: int) -> None:
+        for turn in range(turns):
+            began = loop.time()
+            reading = await read((here, there)[turn % 2], publisher.id, timeout=0)
+            event = reading.events["k"]
+            seen.append((began, loop.time(), event.position if event else 0))
+
+    async with publishing(here) as publisher:
+        readers = asyncio.gather(*(ask(publisher, 60) for _ in range(4)))
+        while not readers.done():
+            publisher.next()
+            await publisher.committed()
+        await readers
+    assert max(position for _, _, position in seen) > 5, "nothing was published meanwhile"
+    answers = sorted((answered, position) for _, answered, position in seen)
+    at_least = index = 0
+    for began, _, position in sorted(seen):
+        while index < len(answers) and answers[index][0] < began:
+            at_least = max(at_least, answers[index][1])
+            index += 1
+        assert position >= at_least
+
+
+async def test_readers_that_go_away_leave_nothing_behind(engine: Engine):
+    async with publishing(engine) as publisher:
+        readers = [asyncio.ensure_future(read(engine, publisher.id)) for _ in range(500)]
+        await eventually(lambda: len(engine.runtime.hub) == 500)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        assert len(engine.runtime.hub) == 0
+        assert engine.runtime.hub._watches == {}
