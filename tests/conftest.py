@@ -1,7 +1,7 @@
 """What every test may ask for: an event loop, a database of its own, the running service.
 
 `TEST_DATABASE_URL` names a server to make the test databases on; without it an embedded one is
-started for the session, fast and forgetful.
+started for the session, fast and forgetful. `tests.support.ways` has two more switches.
 """
 
 import os
@@ -13,8 +13,20 @@ import pytest
 
 from app import telemetry
 from app.store.embedded import EmbeddedPostgres
+from tests.support import ways
 from tests.support.databases import Databases
 from tests.support.service import Service
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in ways.MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if ways.left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +43,14 @@ def _logging() -> None:
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """The test session's PostgreSQL server."""
-    if url := os.environ.get("TEST_DATABASE_URL"):
+    with ExitStack() as running:
+        url = os.environ.get("TEST_DATABASE_URL")
+        if url is None:
+            folder = tmp_path_factory.mktemp("postgres")
+            postgres = running.enter_context(EmbeddedPostgres(folder, fsync=False, max_connections=300))
+            url = postgres.url("postgres")
+        running.enter_context(ways.arranged(tmp_path_factory.mktemp("pooler"), url))
         yield Databases(url)
-        return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fsync=False, max_connections=300) as postgres:
-        yield Databases(postgres.url("postgres"))
 
 
 @pytest.fixture(scope="session")

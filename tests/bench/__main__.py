@@ -25,7 +25,8 @@ import psycopg
 from app.store.embedded import EmbeddedPostgres
 from tests.bench import machine
 from tests.bench.client import SCENARIOS
-from tests.support.service import ROOT, Service, free_port
+from tests.support.ports import free_port
+from tests.support.service import ROOT, Service
 from tests.support.waiting import eventually_sync
 
 CLIENTS = (1, 32)

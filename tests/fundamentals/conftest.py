@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support import ways
+from tests.support.databases import Databases
 from tests.support.service import Service
 
 SEATS = 40
@@ -18,11 +20,23 @@ SEATS = 40
 
 
 @pytest.fixture(scope="session")
-def milepost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """The setting that gives the service its database: its own, if no pooler is to stand before it."""
+    if not ways.POOLED:
+        yield {"DATA_DIR": tmp_path_factory.mktemp("data")}
+        return
+    databases: Databases = request.getfixturevalue("databases")
+    with databases.clone(request.getfixturevalue("template")) as url:
+        # Nobody sees at once that a killed service is gone.
+        yield {"DATABASE_URL": url, "TIME_TO_LIVE": 1, "BEAT": 0.2}
+
+
+@pytest.fixture(scope="session")
+def milepost(database: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service. A test may kill it, and start it again."""
     folder = tmp_path_factory.mktemp("fundamentals")
     settings = {
-        "DATA_DIR": folder / "data",
+        **database,
         "WORKFLOWS": "tests.fundamentals.workflows",
         "EXAMPLES": False,
         "WAITING_LIMIT": SEATS,

@@ -22,6 +22,7 @@ from app.engine.runtime import Limits, Runtime
 from app.errors import DatabaseUnavailable
 from app.model import JsonText, Status, Workflow, WorkflowId
 from app.store import db
+from tests.support import ways
 from tests.support.waiting import PATIENCE, eventually
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class TestDatabase(db.Database):
     __test__ = False
 
     def __init__(self, url: str) -> None:
-        super().__init__(url)
+        super().__init__(ways.by_way(url))
         self._opened: list[db.Connection] = []
         event.listen(
             self._engine.sync_engine, "connect", lambda adapted, _: self._opened.append(adapted.driver_connection)
@@ -63,7 +64,7 @@ class Engine:
         self.ran: list[str] = []
         """What step bodies note of their runs, over all lives."""
         self.lives = 0
-        self._limits = Limits(**{**QUICK, **limits})
+        self._limits = Limits(**{"notifications": ways.NOTIFICATIONS, **QUICK, **limits})
         self._ids = itertools.count(1)
         self._outside: set[asyncio.Task[Any]] = set()
         self._runtime: Runtime | None = None

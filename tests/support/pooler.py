@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from app.store import programs
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 

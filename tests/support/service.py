@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+
+from tests.support import ways
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,15 +118,12 @@ class Service:
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
-        given = {f"MILEPOST_{name}": _text(value) for name, value in self._settings.items()}
+        settings = {"NOTIFICATIONS": ways.NOTIFICATIONS, **self._settings}
+        if "DATABASE_URL" in settings:
+            settings["DATABASE_URL"] = ways.by_way(str(settings["DATABASE_URL"]))
+        given = {f"MILEPOST_{name}": _text(value) for name, value in settings.items()}
         path = os.pathsep.join(str(folder) for folder in (ROOT, self._modules) if folder)
         return {**inherited, **given, "PYTHONPATH": path, "PYTHONWARNINGS": "error::ResourceWarning"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def plain(log: str) -> str:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from app.store import db
+from tests.support import ways
 from tests.support.waiting import eventually
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ async def observer(url: str) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def line(url: str, duty: str = "test") -> AsyncIterator[db.Line]:
     """A line as the journal has it."""
-    database = db.Database(url)
+    database = db.Database(ways.by_way(url))
     made = db.Line(database, duty, settings=db.PLANNED_ONCE)
     try:
         yield made

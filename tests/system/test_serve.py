@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from tests.support.databases import Databases
-from tests.support.service import ROOT, Service, free_port, plain
+from tests.support.ports import free_port
+from tests.support.service import ROOT, Service, plain
 from tests.support.waiting import eventually_sync
 
 WORKFLOWS = '''

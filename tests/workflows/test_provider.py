@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from app import workflows
 from app.store.db import Database
-from tests.support.service import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 TOKEN = "f" * 64
