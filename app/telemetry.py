@@ -25,7 +25,11 @@ LONGEST_TRACE: Final = 16_384
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SECRETS = (
-    (re.compile(r"(?P<kept>[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]+@", re.IGNORECASE), r"\g<kept>:***@"),
+    # Bounded, and begun at words alone: a long text that is almost one of these must not take long.
+    (
+        re.compile(r"(?P<kept>\b[a-z][a-z0-9+.-]{0,40}://[^\s:/@]{0,200}):[^\s@]{1,500}@", re.IGNORECASE),
+        r"\g<kept>:***@",
+    ),
     (re.compile(r"(?P<kept>/callbacks/)[^\s/?#\"']+"), r"\g<kept>***"),
     (re.compile(r"(?P<kept>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE), r"\g<kept>***"),
     (re.compile(r"(?P<kept>\bpassword\s*[=:]\s*)[^\s,;)]+", re.IGNORECASE), r"\g<kept>***"),
@@ -105,7 +109,8 @@ def clean(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mutable
         if key in ("_record", "_from_structlog"):
             continue
         if key == "exception":
-            line[key] = _CONTROL_BUT_LINES.sub(_escape, _mask(str(value))[-LONGEST_TRACE:])
+            trace = str(value)[-2 * LONGEST_TRACE :]
+            line[key] = _CONTROL_BUT_LINES.sub(_escape, _mask(trace)[-LONGEST_TRACE:])
         else:
             line[key] = "***" if key.lower() in _SECRET_KEYS else _plain(value)
     return line
@@ -120,7 +125,7 @@ def _plain(value: Any) -> Any:
         }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(member) for member in value]
-    text = _mask(str(value))
+    text = _mask(str(value)[: 8 * LONGEST])
     if len(text) > LONGEST:
         text = f"{text[: LONGEST - 1]}…"
     return _CONTROL.sub(_escape, text)

@@ -7,6 +7,7 @@ names the foreign site when its name was made to resolve to this machine, and `O
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ ACCEPTED = (
 METHODS = b"GET, HEAD, POST, PUT, DELETE"
 CALLBACKS = "/callbacks/"
 """Called by parties that know nothing of us; the unguessable token is their right."""
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:/?#@\[\]]+))(?::[0-9]*)?").fullmatch
 
 
 class Sharing:
@@ -77,12 +79,10 @@ class Doorman:
         await self._app(scope, receive, send)
 
     def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
+        found = _HOST(host)
+        if found is None:
             return False
-        if name is None or "@" in host:
-            return False
+        name = found["address"] or found["name"]
         return _is_loopback(name) or (self._public is not None and name == self._public.hostname)
 
     def _may_write(self, scope: Scope, origin: str, host: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 
@@ -76,3 +77,14 @@ def test_long_strings_are_cut(capsys):
     telemetry.configure("info", "json")
     telemetry.logger("hub").info("seen", value="x" * 10_000)
     assert len(lines(capsys)[0]["value"]) == telemetry.LONGEST
+
+
+@pytest.mark.parametrize(
+    "text", ["k" * 1_000_000, "a://a:" * 200_000, "password " * 100_000], ids=lambda text: text[:9]
+)
+def test_long_strings_cost_no_more_than_what_is_kept_of_them(capsys, text: str):
+    telemetry.configure("info", "json")
+    began = time.perf_counter()
+    telemetry.logger("app.test").error("long", text=text, exception=text)
+    assert time.perf_counter() - began < 1
+    assert len(capsys.readouterr().err) < 20_000
