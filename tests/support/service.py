@@ -88,6 +88,9 @@ class Service:
         except httpx.TransportError:
             return False
 
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
