@@ -254,9 +254,7 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
 
     def announce() -> None:
         if settings.public_url is None and settings.role is Role.WORKER:
-            log.warning(
-                "callbacks fail until MILEPOST_PUBLIC_URL says how others reach those who take requests"
-            )
+            log.warning("callbacks fail until MILEPOST_PUBLIC_URL says how others reach those who take requests")
         elif settings.public_url is None and not settings.loopback:
             log.warning(
                 "requests from elsewhere are refused, and callbacks fail, until MILEPOST_PUBLIC_URL says how others"

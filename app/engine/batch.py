@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.engine import tasks
-
-GRACE = 0.05
-"""Seconds for a last look, before it counts that nobody was answered."""
+from app.patience import Limit
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Generic[Item, Answer]):
+    item: Item
+    future: asyncio.Future[Answer]
+    sent: bool = False
 
 
 class Batch(Generic[Item, Answer]):
@@ -20,60 +26,66 @@ class Batch(Generic[Item, Answer]):
 
     def __init__(self, name: str, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], limit: int) -> None:
         self._name, self._flush, self._limit = name, flush, limit
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._waiting: list[_Asked[Item, Answer]] = []
         self._running = False
         self._answered_at = float("-inf")
 
-    async def ask(self, item: Item, patience: float | None = None) -> Answer:
+    async def ask(self, item: Item, patience: float | None = None, *, turn: float | None = None) -> Answer:
         """The answer to one item. Safe to cancel: what nobody waits for any more isn't asked.
 
         Raises TimeoutError when nobody was answered for `patience` seconds (None: never). To stand in a long
-        queue that moves is no reason to give up.
+        queue that moves is no reason to give up, unless it is not one's `turn` after so many seconds.
         """
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((item, future))
+        asked: _Asked[Item, Answer] = _Asked(item, loop.create_future())
+        self._waiting.append(asked)
         if not self._running:
             self._running = True
             tasks.spawn(self._run(), name=self._name)
-        timer = None if patience is None else loop.call_later(patience, self._give_up, future, patience, True)
-        try:
-            return await future
-        finally:
-            if timer is not None:
-                timer.cancel()
+        limits: list[Limit] = []
 
-    def _give_up(self, future: asyncio.Future[Answer], patience: float, again: bool) -> None:
-        loop = asyncio.get_running_loop()
-        if future.done():
-            return
-        if (quiet := loop.time() - self._answered_at) < patience:
-            loop.call_later(patience - quiet, self._give_up, future, patience, True)
-        elif again:
-            # This process may have been busy itself, with an answer there that nobody has read yet.
-            loop.call_later(GRACE, self._give_up, future, patience, False)
-        else:
-            future.set_exception(TimeoutError("nobody was answered in time"))
+        def look() -> None:
+            if (quiet := loop.time() - self._answered_at) >= (patience or 0):
+                _give_up(asked)
+            else:
+                limits.append(Limit((patience or 0) - quiet, look))
+
+        if patience is not None:
+            limits.append(Limit(patience, look))
+        if turn is not None:
+            limits.append(Limit(turn, lambda: None if asked.sent else _give_up(asked)))
+        try:
+            return await asked.future
+        finally:
+            for limit in limits:
+                limit.cancel()
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 taken, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                taken = [(item, future) for item, future in taken if not future.done()]
+                taken = [asked for asked in taken if not asked.future.done()]
                 if taken:
                     await self._one(taken)
         finally:
             self._running = False
 
-    async def _one(self, taken: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _one(self, taken: Sequence[_Asked[Item, Answer]]) -> None:
+        for asked in taken:
+            asked.sent = True
         try:
-            answers = await self._flush([item for item, _ in taken])
+            answers = await self._flush([asked.item for asked in taken])
         except Exception as error:
-            for _, future in taken:
-                if not future.done():
-                    future.set_exception(error)
+            for asked in taken:
+                if not asked.future.done():
+                    asked.future.set_exception(error)
             return
         self._answered_at = asyncio.get_running_loop().time()
-        for (_, future), answer in zip(taken, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        for asked, answer in zip(taken, answers, strict=True):
+            if not asked.future.done():
+                asked.future.set_result(answer)
+
+
+def _give_up(asked: _Asked[Item, Answer]) -> None:
+    if not asked.future.done():
+        asked.future.set_exception(TimeoutError("nobody was answered in time"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from app import aside, values
 from app.authoring import Definition, Registry
-from app.engine import batch, tasks
+from app.engine import tasks
 from app.engine.executor import Executor
 from app.engine.hub import INBOX
 from app.engine.journal import Birth, Journal
@@ -39,6 +39,7 @@ from app.errors import (
     WorkflowNotRegistered,
 )
 from app.model import RESUMABLE, ExecutorId, JsonText, Status, Workflow, WorkflowId
+from app.patience import within
 from app.store import db, messages, workflows
 from app.store.workflows import Owned
 
@@ -401,14 +402,17 @@ async def _within(birth: Birth, journal: Journal) -> Row | None:
     runs, and its id tells when the caller asks again.
     """
     while not birth.future.done():
-        await asyncio.wait((birth.future,), timeout=PATIENCE)
-        # To stand in a long queue that moves is no reason to give up; nor is it that this process was busy itself,
-        # and has not read the answer yet.
-        if journal.quiet_for() >= PATIENCE and not (await asyncio.wait((birth.future,), timeout=batch.GRACE))[0]:
+        try:
+            async with within(PATIENCE):
+                await asyncio.wait((birth.future,))
+        except TimeoutError:
+            # To stand in a long queue that moves is no reason to give up.
+            if journal.quiet_for() < PATIENCE or birth.future.done():
+                continue
             if not birth.sent:
                 birth.future.cancel()
                 birth.row = ""
-            raise DatabaseUnavailable
+            raise DatabaseUnavailable from None
     row: Row | None = birth.future.result()
     return row
 

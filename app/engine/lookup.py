@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
@@ -10,6 +9,7 @@ from app.engine.batch import Batch
 from app.engine.points import around
 from app.errors import WorkflowNotFound
 from app.model import ExecutorId, Status, Workflow, WorkflowId
+from app.patience import within
 from app.store import db, messages, steps, workflows
 
 LIMIT = 1_000
@@ -73,7 +73,7 @@ class Lookup:
 
     async def owned(self, pairs: Sequence[tuple[WorkflowId, int]], executor: ExecutorId) -> set[str]:
         """Which of these (id, generation) an executor runs, by the table."""
-        async with db.available(), asyncio.timeout(PATIENCE):
+        async with db.available(), within(PATIENCE):
             return await around("lookup.owned", workflows.owned(self._line, pairs, executor))
 
     async def close(self) -> None:

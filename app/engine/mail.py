@@ -28,6 +28,10 @@ from app.store import db, messages
 LIMIT = 200
 """Messages in one transaction."""
 PATIENCE = 0.9
+"""Seconds without an answer to anybody after which the database counts as away. Whose letter is under way is not sent
+off for less: it may be committed the next moment."""
+TURN = 0.3
+"""Seconds in which it must be a letter's turn on the slow line."""
 MOMENTS = (0.01, 0.05)
 """Seconds between tries for a workflow that somebody holds, most often a flush, before the slow line waits for it."""
 
@@ -86,15 +90,15 @@ class Mail:
         """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
         sending workflow is not this process's any more."""
         letter = replace(letter, digest=await aside.work(len(letter.payload), values.digest_of_text, letter.payload))
-        async with db.available(), asyncio.timeout(PATIENCE):
-            answer = await self._batch.ask(letter)
+        async with db.available():
+            answer = await self._batch.ask(letter, PATIENCE)
             for pause in MOMENTS:
                 if not isinstance(answer, _Held):
                     break
                 await asyncio.sleep(pause)
-                answer = await self._batch.ask(letter)
+                answer = await self._batch.ask(letter, PATIENCE)
             if isinstance(answer, _Held):
-                answer = await self._slow.ask(letter)
+                answer = await self._slow.ask(letter, PATIENCE, turn=TURN)
         if isinstance(answer, Sent):
             return answer
         raise DatabaseUnavailable if isinstance(answer, _Held) else answer

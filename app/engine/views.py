@@ -17,6 +17,7 @@ from app.engine.lookup import Lookup
 from app.engine.points import around
 from app.errors import DatabaseUnavailable
 from app.model import Event, JsonText, Message, Status, Step, Workflow, WorkflowId
+from app.patience import within
 from app.store import db, events, messages, steps, workflows
 from app.store.workflows import Cursor, Filter, Glance
 
@@ -189,7 +190,7 @@ class Views:
     async def _last_look(self, look: Callable[[], Awaitable[T]]) -> T:
         """The answer when the time is up is a read made after that moment, or none at all."""
         try:
-            async with asyncio.timeout(LAST_LOOK):
+            async with within(LAST_LOOK):
                 return await look()
         except TimeoutError:
             raise DatabaseUnavailable from None

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection as PoolConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.errors import DatabaseUnavailable
+from app.patience import Turnstile, within
 from app.store import sessions
 
 Connection = sessions.Connection
@@ -41,7 +42,7 @@ KEEPALIVE = {
     "target_session_attrs": "read-write",
 }
 ACQUIRE = 0.9
-"""Seconds that a caller waits for a connection of the pool."""
+"""Seconds without a connection of the pool for anybody after which a caller waits no longer."""
 PATIENCE = 12.0
 """Seconds that a server may take to answer: two more than it lets a statement run."""
 IDLE = 5.0
@@ -188,6 +189,7 @@ class Database:
             hide_parameters=True,
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_abandoned)
+        self._turnstile = Turnstile(pool, ACQUIRE)
 
     async def connect(self, duty: str, *, settings: Mapping[str, str] = PLANNED_EACH_TIME) -> Connection:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
@@ -214,7 +216,9 @@ class Database:
         Raises `DatabaseUnavailable` when the database is away, busy, or has no connection to spare;
         the driver's own errors where `translate` is False.
         """
-        async with available() if translate else nullcontext(), self._begun() as (_, connection):
+        # Authors' transactions are few enough; callers' are not.
+        passed = self._turnstile.passed() if translate else nullcontext()
+        async with available() if translate else nullcontext(), passed, self._begun() as (_, connection):
             # What an author does in a transaction may rightly take longer.
             with _watched(connection) if translate else nullcontext():
                 yield connection
@@ -222,14 +226,15 @@ class Database:
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[PoolConnection]:
         """A read-only transaction whose statements all see the same, as SQLAlchemy gives it."""
-        async with available(), self._begun("isolation level repeatable read read only") as (pooled, connection):
+        isolation = "isolation level repeatable read read only"
+        async with available(), self._turnstile.passed(), self._begun(isolation) as (pooled, connection):
             with _watched(connection):
                 yield pooled
 
     @asynccontextmanager
     async def _begun(self, mode: str | None = None) -> AsyncGenerator[tuple[PoolConnection, Connection]]:
         try:
-            async with asyncio.timeout(ACQUIRE):
+            async with within(ACQUIRE):
                 pooled = await self._engine.connect()
             try:
                 async with pooled.begin():
