@@ -462,9 +462,11 @@ class Transaction(Step):
 
 
 def _of_the_database(error: Exception, connection: db.Connection) -> bool:
-    """Whether a transaction met a connection that was lost, or another transaction: then it is called anew. All else
-    that its function raises is its own, and so is that it idled for longer than the server lets it hold locks."""
-    return db.rolled_back(error) or (connection.closed and db.verdict(error) is db.Verdict.LOST)
+    """Whether a transaction met a connection that was lost, another transaction, or a server that can't do what it is
+    there for: then it is called anew. All else that its function raises is its own, and so is that it idled for longer
+    than the server lets it hold locks."""
+    lost = connection.closed and db.verdict(error) is db.Verdict.LOST
+    return lost or db.rolled_back(error) or db.unfit(error)
 
 
 def _may_go_through(error: Exception, *, ours: bool) -> bool:
@@ -472,7 +474,8 @@ def _may_go_through(error: Exception, *, ours: bool) -> bool:
     if not isinstance(error, db.FAILURES):
         return False
     verdict = db.verdict(error)
-    return verdict is db.Verdict.LOST or db.rolled_back(error) or (ours and verdict is db.Verdict.BUSY)
+    passing = db.rolled_back(error) or db.unfit(error)
+    return verdict is db.Verdict.LOST or passing or (ours and verdict is db.Verdict.BUSY)
 
 
 class _NotNow(Exception):

@@ -122,6 +122,12 @@ def rolled_back(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("40")
 
 
+def unfit(error: BaseException) -> bool:
+    """Whether the server could not do what it otherwise does: its disk is full, say, or it takes no writes for now."""
+    state = (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""
+    return state.startswith(("53", "58")) or state == "25006"
+
+
 def idled(error: BaseException) -> bool:
     """Whether the server ended the session because it did nothing inside a transaction for too long."""
     return isinstance(error, psycopg.Error) and error.sqlstate == "25P03"

@@ -59,6 +59,39 @@ async def test_a_transaction_in_conflict_with_another_is_done_again(engine: Engi
     assert await entries(engine) == 1
 
 
+async def test_a_transaction_on_a_server_that_takes_no_writes_for_now_is_done_again(engine: Engine):
+    await engine.execute(LEDGER)
+
+    async def writes(connection: Any) -> int:
+        engine.ran.append("try")
+        if len(engine.ran) < 3:
+            await connection.execute("set transaction read only")
+        await enter(connection, len(engine.ran))
+        return len(engine.ran)
+
+    @engine.workflow
+    async def program(ctx: Context) -> int:
+        return await ctx.transaction(writes)
+
+    assert await engine.run(program) == 3
+    assert await entries(engine) == 1
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DiskFull, psycopg.errors.TooManyConnections, psycopg.errors.IoError])
+async def test_a_transaction_on_a_server_in_need_is_done_again(engine: Engine, error: type[psycopg.Error]):
+    async def needy(connection: Any) -> int:
+        engine.ran.append("try")
+        if len(engine.ran) < 3:
+            raise error("not now")
+        return len(engine.ran)
+
+    @engine.workflow
+    async def program(ctx: Context) -> int:
+        return await ctx.transaction(needy)
+
+    assert await engine.run(program) == 3
+
+
 async def test_a_transaction_that_fails_keeps_none_of_its_writes(engine: Engine):
     await engine.execute(LEDGER)
 
