@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 	--no-python-downloads --generate-hashes --no-emit-index-url
 
-.PHONY: help run test check fix bench openapi migration lock clean
+.PHONY: help run test check fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
 	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ fix: $(VENV)/.dev ## Mend what can be mended by itself
 
 bench: $(VENV)/.dev ## Measure the service
 	$(PY) -m tests.bench $(ARGS)
+
+chaos: $(VENV)/.dev ## Run three replicas through faults of every kind (ARGS="--seconds 3600 --seed 7")
+	$(PY) -m tests.chaos $(ARGS)
 
 openapi: $(VENV)/.run ## Write openapi.json, of the shipped workflows alone
 	$(PY) -m app openapi > openapi.json.new
