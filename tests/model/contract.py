@@ -153,6 +153,7 @@ class Contract:
     """All workflows there are, and those that were deleted are not among them."""
 
     def __init__(self) -> None:
+        self.changes = 0
         self.workflows: dict[str, Workflow] = {}
         self.callbacks: list[tuple[Workflow, str, Unknown]] = []
         """(workflow, topic, its URL)"""
@@ -248,10 +249,11 @@ class Contract:
 
     def advance(self) -> None:
         """Let every workflow go on until it waits for something."""
+        self.changes += 1
         before = {id: copy.deepcopy(workflow.progress) for id, workflow in self.workflows.items()}
         for id, workflow in self.workflows.items():
             workflow.trail = [before[id]]
-        while any([self._step(workflow) for workflow in list(self.workflows.values())]):
+        while any(self._step(workflow) for workflow in list(self.workflows.values())):
             pass
 
     def _add(self, workflow: Workflow) -> None:

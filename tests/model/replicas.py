@@ -5,106 +5,24 @@ stay open, and when it goes on it does not know that any time has passed.
 """
 
 import asyncio
-import json
 import threading
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import CancelledError, Future
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
 import uvloop
-from starlette.types import Message
 
 from app.api.application import build
 from app.engine import points
+from tests.model.asgi import PATIENCE, Answer, Exchange, answered
 from tests.model.puppet import register
-from tests.support.engine import Engine
+from tests.support import explore
 from tests.support.waiting import eventually_sync
 
 T = TypeVar("T")
-
-PATIENCE = 30.0
-
-
-class Lost(Exception):
-    """The replica was killed before it had answered."""
-
-
-@dataclass
-class Answer:
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    text: str = ""
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-    @property
-    def code(self) -> str | None:
-        """The code of a problem."""
-        return self.json["code"] if self.headers.get("content-type") == "application/problem+json" else None
-
-
-class Exchange:
-    """One request over ASGI. A client that has `enough` of an answer goes away."""
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        body: Any,
-        headers: Mapping[str, str],
-        enough: Callable[[Answer], bool] | None = None,
-    ) -> None:
-        self._method, self._target, self._enough = method, target, enough
-        self._body = b"" if body is None else json.dumps(body).encode()
-        self._headers = {"host": "localhost", **headers}
-        if body is not None:
-            self._headers |= {"content-type": "application/json", "content-length": str(len(self._body))}
-        self._sent, self._gone = False, asyncio.Event()
-        self.answer = Answer()
-
-    def leave(self) -> None:
-        self._gone.set()
-
-    async def with_(self, app: Callable[..., Awaitable[None]]) -> Answer:
-        path, _, query = self._target.partition("?")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": self._method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in self._headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("localhost", 80),
-        }
-        await app(scope, self._receive, self._send)
-        return self.answer
-
-    async def _receive(self) -> Message:
-        if not self._sent:
-            self._sent = True
-            return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.answer.status = message["status"]
-            self.answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-        else:
-            self.answer.text += message.get("body", b"").decode()
-        if self._enough is not None and self._enough(self.answer):
-            self._gone.set()
 
 
 @dataclass
@@ -128,7 +46,7 @@ class Trap:
 class Replica:
     def __init__(self, name: str, url: str, **limits: Any) -> None:
         self.name = name
-        self.engine = Engine(url, **limits)
+        self.engine = explore.Replica(url, name, **limits)
         self.trap: Trap | None = None
         self.up = False
         self.frozen = False
@@ -188,6 +106,8 @@ class Replica:
     def kill_at(self, point: str, nth: int) -> Trap:
         async def die() -> None:
             self.engine.kill()
+            if (task := asyncio.current_task()) is not None:
+                task.cancel()
             await asyncio.Event().wait()
 
         return self._set(point, nth, die)
@@ -222,6 +142,23 @@ class Replica:
         self.frozen = True
         self._thaw.wait()
 
+    def end_idle_transactions_of(self, other: "Replica") -> None:
+        """As the server does when somebody stands still inside of one for too long."""
+        self.run(
+            self.engine.rows(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where state like 'idle in transaction%%' and pid = any (%s)",
+                other.pids,
+            )
+        )
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's processes of its sessions."""
+        database = self.engine._database
+        opened = [] if database is None else database._opened
+        return [connection.info.backend_pid for connection in opened if not connection.closed]
+
     def thaw(self) -> None:
         self.frozen = False
         self._thaw.set()
@@ -232,42 +169,27 @@ class Replica:
 
     # ---- requests
 
-    def exchange(self, method: str, target: str, body: Any = None, enough: Any = None, **headers: str) -> Exchange:
-        return Exchange(method, target, body, {n.replace("_", "-"): v for n, v in headers.items()}, enough)
-
     def begin(self, exchange: Exchange) -> "Future[Answer]":
         return self.submit(exchange.with_(self._app))
 
-    def ask(self, method: str, target: str, body: Any = None, enough: Any = None, **headers: str) -> Answer:
-        return answered(self.begin(self.exchange(method, target, body, enough, **headers)))
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> Answer:
+        """`more` is what an exchange takes besides; raises Lost when the replica is killed meanwhile."""
+        return answered(self.begin(Exchange(method, target, body, **more)))
 
     async def gather(self, *targets: str) -> list[Answer]:
         """Several GETs at once, each an answer of its own."""
-        asked = (self.exchange("GET", target).with_(self._app) for target in targets)
+        asked = (Exchange("GET", target).with_(self._app) for target in targets)
         return list(await asyncio.gather(*asked))
-
-
-def answered(asked: "Future[Answer]") -> Answer:
-    """Raises Lost when the replica has died meanwhile."""
-    try:
-        answer = asked.result(PATIENCE)
-    except CancelledError:
-        raise Lost from None
-    if not answer.status:
-        raise Lost
-    return answer
 
 
 @contextmanager
 def replicas(url: str) -> Iterator[tuple[Replica, Replica]]:
-    """One that keeps parked workflows in memory, and one that forgets them at once."""
+    """One that keeps parked workflows in memory, and one that forgets them at once and runs few at a time."""
     limits = {"linger": 0.02, "beat": 0.2, "time_to_live": 600.0, "grace": 2.0}
-    both = Replica("A", url, cache=100, **limits), Replica("B", url, cache=0, **limits)
-    by_loop = {replica.loop: replica for replica in both}
-    passed: Counter[str] = Counter()
+    both = Replica("A", url, cache=100, **limits), Replica("B", url, cache=0, concurrency=3, **limits)
+    by_loop: dict[Any, Replica] = {replica.loop: replica for replica in both}
 
     async def hook(point: str) -> None:
-        passed[point] += 1
         replica = by_loop.get(asyncio.get_running_loop())
         if replica is not None and replica.trap is not None:
             await replica.trap.pass_by(point)
