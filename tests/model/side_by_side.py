@@ -206,7 +206,8 @@ class SideBySide(RuleBasedStateMachine):
     def _the_witness_is_content(self) -> None:
         """Who wrote and who owned, by other marks than the engine's own."""
         first = self.alive[0]
-        first.run(first.engine.audit.is_content())
+        breaches = first.run(first.engine.audit.breaches())
+        assert not breaches, "\n".join(breaches)
 
     def _rows(self, query: str) -> list[dict[str, Any]]:
         """Of this example's."""
