@@ -14,6 +14,8 @@ from tests.support.points import Gate, at
 from tests.support.sessions import Session, observer
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.direct
+
 BETWEEN = 0.15
 SIGN = "update executors set heartbeat_at = now() where id = 'peer'"
 SILENT = "update executors set heartbeat_at = now() - interval '1 hour' where id = 'peer'"

@@ -20,6 +20,8 @@ from tests.support.points import Gate, at
 from tests.support.sessions import observer
 from tests.support.waiting import PATIENCE, eventually
 
+pytestmark = pytest.mark.hints
+
 W = WorkflowId("w")
 NEVER = 3600.0
 SET = (

@@ -55,6 +55,7 @@ def test_whoever_is_to_come_again_is_told_when(kind):
     assert int(response.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.direct
 async def test_a_process_has_so_many_connections_and_no_more(engine: Engine):
     """With everything going on at once that takes one."""
     await engine.execute("create table ledger (n int)")

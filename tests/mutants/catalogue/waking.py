@@ -1,0 +1,159 @@
+"""Who is woken by what, and whom nobody may leave waiting."""
+
+from tests.mutants.mutant import mutant
+
+CROSSINGS = "tests/store/test_crossings.py"
+WAITS = "tests/engine/test_traps_waits.py"
+
+MUTANTS = [
+    mutant(
+        "the inbox not compared at a park",
+        "a message that came meanwhile has the park refused",
+        "store/journal.sql",
+        (" or l.seen is null or w.inbox = l.seen)", " or true)"),
+        tests=[f"{CROSSINGS}::test_a_message_that_came_and_went_between_the_look_and_the_park_has_it_refused"],
+    ),
+    mutant(
+        "a message does not raise the inbox",
+        "every message has a number of its own",
+        "store/messages.sql",
+        ("set inbox = w.inbox + c.sent,", "set inbox = w.inbox,"),
+        tests=[f"{CROSSINGS}::test_a_message_that_comes_first_has_the_park_refused"],
+    ),
+    mutant(
+        "a message does not wake",
+        "a parked workflow is queued by the commit of the message that it waits for",
+        "store/messages.sql",
+        (
+            "status = case when w.status = 'WAITING' then 'QUEUED' else w.status end,\n        wake_at = case",
+            "wake_at = case",
+        ),
+        tests=[f"{CROSSINGS}::test_a_message_that_comes_second_wakes_the_parked_one"],
+    ),
+    mutant(
+        "watched not set",
+        "whoever is about to park on another workflow has it tell of its next commit",
+        "store/workflows.sql",
+        ("set watched = true", "set watched = w.watched"),
+        tests=[f"{CROSSINGS}::test_an_event_that_comes_second_is_told_that_somebody_watches"],
+    ),
+    mutant(
+        "watched not read from the locked row",
+        "who watches is asked of the row as it is after the lock",
+        "store/journal.sql",
+        (
+            "select l.id, l.mine, l.watched,",
+            "select l.id, l.mine, (select w.watched from workflows w where w.id = l.id) as watched,",
+        ),
+        tests=[f"{CROSSINGS}::test_an_event_that_comes_second_is_told_that_somebody_watches"],
+    ),
+    mutant(
+        "no second look after a park",
+        "what happened between the last look and the park is seen",
+        "engine/run.py",
+        ("if self._news or self.targets:", "if self._news:"),
+        tests=[f"{WAITS}::test_what_happens_elsewhere_around_a_park_is_seen_by_the_second_look"],
+    ),
+    mutant(
+        "a refused park is a fence",
+        "a workflow whose park was refused reads again",
+        "engine/run.py",
+        (
+            "            self._stay()\n            self._restart_waits()\n            self._schedule()\n",
+            "            self.fenced()\n",
+        ),
+        tests=[f"{WAITS}::test_a_message_that_comes_while_its_workflow_parks_is_received"],
+    ),
+    mutant(
+        "a wake whose connection was cut is given up",
+        "who is watched wakes who waits, however long the database is away",
+        "engine/tasks.py",
+        (
+            "        except DatabaseUnavailable:\n            await asyncio.sleep(RETRY_PAUSE)\n",
+            "        except DatabaseUnavailable:\n            return None\n",
+        ),
+        tests=[f"{WAITS}::test_a_wake_whose_connection_was_cut_is_made_again"],
+    ),
+    mutant(
+        "nobody sweeps what the dead left parked",
+        "a crash between a park and its second look leaves nobody waiting",
+        "engine/executor.py",
+        (
+            '            waiting = await around("executor.sweep", workflows.overdue_waits(self._wakes))\n',
+            "            waiting = (await workflows.overdue_waits(self._wakes))[:0]\n",
+        ),
+        tests=[f"{WAITS}::test_a_crash_between_a_park_and_its_second_look_leaves_nobody_waiting"],
+    ),
+    mutant(
+        "received twice",
+        "a message is received once",
+        "store/messages.sql",
+        (
+            'topic = r.topic collate "C" and received_seq is null and position > r.after',
+            'topic = r.topic collate "C" and position > r.after',
+        ),
+        tests=["tests/engine/test_waiting.py::test_messages_of_a_topic_are_received_in_their_order_and_once"],
+    ),
+    mutant(
+        "looked first, registered then",
+        "whoever waits is registered before it looks",
+        "engine/views.py",
+        (
+            "        with self._hub.watch(id, key) as watch:\n            seen = await look()\n",
+            "        seen = await look()\n        with self._hub.watch(id, key) as watch:\n",
+        ),
+        tests=["tests/guarantees/test_waiting_reads.py::test_what_is_committed_after_the_look_wakes_whoever_looked"],
+    ),
+    mutant(
+        "a wake-up is taken for news",
+        "what wakes is only a reason to look again",
+        "engine/views.py",
+        (
+            "                seen = await self._patiently(look, watch, end) or seen\n",
+            "                return await self._patiently(look, watch, end) or seen\n",
+        ),
+        tests=["tests/guarantees/test_waiting_reads.py::test_a_wake_up_without_news_answers_nobody"],
+    ),
+    mutant(
+        "a wake-up before the wait is lost",
+        "what is published between a look and the wait is not missed",
+        "engine/hub.py",
+        ("            self._news = True\n", "            self._news = False\n"),
+        tests=["tests/guarantees/test_waiting_reads.py::test_what_is_committed_after_the_look_wakes_whoever_looked"],
+    ),
+    mutant(
+        "published before the commit",
+        "readers are woken after the commit, and not by what may still be lost",
+        "engine/journal.py",
+        (
+            '                await point("journal.before_flush")\n',
+            (
+                "                for item in items:\n"
+                "                    if not isinstance(item, Birth):\n"
+                "                        self._owner._published(item[0].id, item[1].keys, item[1].ends)\n"
+                '                await point("journal.before_flush")\n'
+            ),
+        ),
+        (
+            (
+                "                if entry.keys or entry.ends:\n"
+                "                    self._published(writer.id, entry.keys, entry.ends)\n"
+            ),
+            "                if entry.keys or entry.ends:\n",
+        ),
+        tests=["tests/guarantees/test_waiting_reads.py::test_a_set_is_told_after_its_commit"],
+    ),
+    mutant(
+        "one look for each key",
+        "several keys are read as of one moment",
+        "engine/lookup.py",
+        (
+            "            found = await self._glances.ask((id, keys), PATIENCE)\n",
+            (
+                "            asked = [await self._glances.ask((id, (key,)), PATIENCE) for key in keys]\n"
+                "            found = [one for some in asked for one in some or []]\n"
+            ),
+        ),
+        tests=["tests/guarantees/test_waiting_reads.py::test_keys_that_are_set_together_are_read_together"],
+    ),
+]
