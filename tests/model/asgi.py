@@ -10,6 +10,8 @@ from typing import Any
 from starlette.types import Message
 
 PATIENCE = 30.0
+NOTHING = object()
+"""Stands for no body; None is null."""
 
 
 class Lost(Exception):
@@ -39,15 +41,15 @@ class Exchange:
         self,
         method: str,
         target: str,
-        body: Any = None,
+        body: Any = NOTHING,
         *,
         headers: Mapping[str, str] | None = None,
         enough: Callable[[Answer], bool] | None = None,
     ) -> None:
         self._method, self._target, self._enough = method, target, enough
-        self._body = b"" if body is None else json.dumps(body).encode()
+        self._body = b"" if body is NOTHING else json.dumps(body).encode()
         self._headers = {"host": "localhost", **(headers or {})}
-        if body is not None:
+        if body is not NOTHING:
             self._headers |= {"content-type": "application/json", "content-length": str(len(self._body))}
         self._sent, self._gone = False, asyncio.Event()
         self.answer = Answer()

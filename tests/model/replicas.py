@@ -17,7 +17,7 @@ import uvloop
 
 from app.api.application import build
 from app.engine import points
-from tests.model.asgi import PATIENCE, Answer, Exchange, answered
+from tests.model.asgi import NOTHING, PATIENCE, Answer, Exchange, answered
 from tests.model.puppet import register
 from tests.support import explore
 from tests.support.waiting import eventually_sync
@@ -172,7 +172,7 @@ class Replica:
     def begin(self, exchange: Exchange) -> "Future[Answer]":
         return self.submit(exchange.with_(self._app))
 
-    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> Answer:
+    def ask(self, method: str, target: str, body: Any = NOTHING, **more: Any) -> Answer:
         """`more` is what an exchange takes besides; raises Lost when the replica is killed meanwhile."""
         return answered(self.begin(Exchange(method, target, body, **more)))
 

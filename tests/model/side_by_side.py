@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.model import draws, looks
-from tests.model.asgi import Answer, Lost
+from tests.model.asgi import NOTHING, Answer, Lost
 from tests.model.contract import Answer as Due
 from tests.model.contract import Contract, Workflow
 from tests.model.puppet import ran
@@ -79,7 +79,7 @@ class SideBySide(RuleBasedStateMachine):
     def check(self, answer: Answer, expected: Due) -> None:
         assert (answer.status, answer.code) == expected, f"{expected} was due: {answer}"
 
-    def insist(self, side: int, method: str, target: str, body: Any = None, **more: Any) -> Answer:
+    def insist(self, side: int, method: str, target: str, body: Any = NOTHING, **more: Any) -> Answer:
         """Ask again as long as there is no answer; of whoever is there."""
         for _ in range(50):
             try:
