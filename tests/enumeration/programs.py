@@ -99,3 +99,13 @@ def define(engine: Engine) -> None:
         await ctx.sleep(0.03)
         await ctx.set_event("status", "done")
         return [reserved, paid, answer, born]
+
+    @engine.workflow
+    async def errand(ctx: Context) -> Any:
+        """Has a child, and waits for a word."""
+        await ctx.step(reserve, 1)
+        await ctx.start(sleeper, id=f"{ctx.workflow_id}-child")
+        await ctx.set_event("status", "sent")
+        word = await ctx.receive("word", timeout=3600)
+        await ctx.set_event("status", word)
+        return word

@@ -224,6 +224,9 @@ class Audit:
         found = await (await self._eye.execute("select * from audit.breaches order by 1, 2, 3")).fetchall()
         return [f"{row['breach']}: {row['workflow_id']}, {row['detail']}" for row in found]
 
+    async def is_content(self) -> None:
+        assert not (breaches := await self.breaches()), "\n".join(breaches)
+
     async def forget(self) -> int:
         """Begin anew; how many writes had been seen."""
         done = await self._eye.execute("delete from audit.writes")
