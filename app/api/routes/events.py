@@ -25,7 +25,8 @@ router = APIRouter(route_class=Route, tags=["events"])
 
 CACHEABLE = {"Cache-Control": "private, no-cache"}
 
-_LAST_EVENT_ID = re.compile(r"(0|[1-9][0-9]{0,15})(\.end)?").fullmatch
+LAST_EVENT_ID = r"(0|[1-9][0-9]{0,15})(\.end)?"
+_last_event_id = re.compile(LAST_EVENT_ID).fullmatch
 
 
 @router.get(
@@ -198,7 +199,12 @@ async def stream_events(
     workflow_id: WorkflowIdPath,
     query: Annotated[schemas.StreamQuery, Query()],
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="Where an earlier stream broke off; wins over `after`.")
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            description="Where an earlier stream broke off; wins over `after`.",
+            json_schema_extra={"pattern": f"^{LAST_EVENT_ID}$"},
+        ),
     ] = None,
 ) -> Response:
     """The log as server-sent events, for as long as the workflow goes on."""
@@ -213,7 +219,7 @@ def _resumption(last_event_id: str | None, after: int) -> tuple[int, bool]:
     """Where to go on, and whether the end was seen."""
     if last_event_id is None:
         return after, False
-    found = _LAST_EVENT_ID(last_event_id)
+    found = _last_event_id(last_event_id)
     if found is None or int(found[1]) > LARGEST_POSITION:
         raise InvalidRequest(Fault("this is no id of this stream", parameter="Last-Event-ID"))
     return int(found[1]), found[2] is not None

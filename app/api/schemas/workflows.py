@@ -66,7 +66,12 @@ class Start(Body):
         Field(description="Seconds from its first run, suspensions included, after which it is ended as TIMED_OUT."),
     ] = None
     tags: Annotated[
-        Annotated[dict[TagName, TagValue], Field(max_length=names.MAX_TAGS), BeforeValidator(_few)] | None,
+        Annotated[
+            dict[TagName, TagValue],
+            Field(max_length=names.MAX_TAGS, json_schema_extra={"propertyNames": {"pattern": f"^{names.NAME}$"}}),
+            BeforeValidator(_few),
+        ]
+        | None,
         Field(default_factory=dict, description="Labels to list it by."),
     ]
 
