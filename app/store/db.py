@@ -10,9 +10,7 @@ the same goes without anything that a session would have to remember; see `sessi
 from __future__ import annotations
 
 import asyncio
-import os
 import select
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from enum import StrEnum
@@ -200,7 +198,7 @@ class Database:
     async def connect(self, duty: str, *, settings: Mapping[str, str] = PLANNED_EACH_TIME) -> Connection:
         """A connection of one's own, in autocommit, named for its duty in `pg_stat_activity`."""
         async with asyncio.timeout(5):
-            connection = await psycopg.AsyncConnection.connect(**cast("Any", self._conninfo), autocommit=True)
+            connection = await sessions.Dedicated.connect(**cast("Any", self._conninfo), autocommit=True)
             try:
                 # All connections begin under one name: a pooler would tell its sessions each other one.
                 name = f"{self._conninfo['application_name']} {duty}"
@@ -337,16 +335,11 @@ class Line:
 def _watched(connection: Connection) -> Iterator[None]:
     """Hang up when the server has not answered for longer than it lets a statement run: it is not there any more,
     whatever the network says. The statement then fails as one whose connection was lost."""
-    timer = asyncio.get_running_loop().call_later(PATIENCE, _hang_up, connection)
+    timer = asyncio.get_running_loop().call_later(PATIENCE, sessions.hang_up, connection)
     try:
         yield
     finally:
         timer.cancel()
-
-
-def _hang_up(connection: Connection) -> None:
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
 
 
 async def close(connection: Connection) -> None:

@@ -9,7 +9,10 @@ settings go along with each statement, as one round trip and one transaction.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -24,6 +27,24 @@ select set_config(name, value, false)
 from unnest(%(names)s::text[], %(values)s::text[]) as s (name, value)
 where pg_backend_pid() = %(pid)s
 """
+
+
+class Dedicated(psycopg.AsyncConnection[TupleRow]):
+    """Asks no pooler to cancel a statement, as the driver does when whoever waits for one is cancelled."""
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        if direct(self):
+            await super().cancel_safe(timeout=timeout)
+        else:
+            # The request may come when the session is another client's already, and there are releases of PgBouncer
+            # that it ends, for everybody. This connection would be given up anyway.
+            hang_up(self)
+
+
+def hang_up(connection: Connection) -> None:
+    """Break the line off: whatever is under way on it fails at once, as one whose connection was lost."""
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 async def settle(connection: Connection, settings: Mapping[str, str]) -> None:
