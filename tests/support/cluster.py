@@ -38,19 +38,15 @@ class Cluster:
         """Start those of these that don't run."""
         begun = [replica.spawn() for replica in replicas if not replica.runs()]
         for replica in begun:
-            eventually_sync(replica.ready, timeout=40, message=lambda replica=replica: replica.log)
+            _until_ready(replica)
         if begun:
             self.settle()
 
     def settle(self) -> None:
-        """Wait until everybody has seen who there is: until two heartbeats have come of each."""
-        before = dict(self.ask("select id, heartbeat_at from executors where alive"))
-        for _ in range(2):
-            at = self.ask("select now()")[0][0]
-            eventually_sync(
-                lambda at=at: not self.ask(f"select 1 from executors where alive and heartbeat_at < '{at}'"),
-                message=lambda: f"no heartbeat comes of one of {before}",
-            )
+        """Wait until everybody has seen who there is: until a heartbeat has come of each."""
+        at = self.ask("select now()")[0][0]
+        late = f"select id from executors where alive and heartbeat_at < '{at}'"
+        eventually_sync(lambda: not self.ask(late), 15, lambda: f"no heartbeat comes of {self.ask(late)}")
 
     def executor(self, replica: Service) -> str:
         """The id under which a replica is known now."""
@@ -76,6 +72,10 @@ class Cluster:
             if replica.runs():
                 replica.signal(signal.SIGCONT)
                 replica.kill()
+
+
+def _until_ready(replica: Service) -> None:
+    eventually_sync(replica.ready, 40, lambda: replica.log)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tests.support.service import Service
 from tests.support.waiting import eventually_sync
 from tests.support.wire import wires
 
-TIME_TO_LIVE = 4
+TIME_TO_LIVE = 3
 SETTINGS = {
     "WORKFLOWS": "tests.support.workflows,tests.support.trials",
     "LINGER": 0.2,
@@ -49,10 +49,21 @@ def trio(site: Cluster) -> list[Service]:
 
 @pytest.fixture
 def replicas(site: Cluster, trio: list[Service]) -> Iterator[list[Service]]:
+    """All three."""
     site.start(*trio)
     yield trio
-    for replica in trio:
-        assert "Traceback" not in replica.log, replica.log
+    assert not [replica.log for replica in trio if "Traceback" in replica.log]
+
+
+@pytest.fixture
+def pair(site: Cluster, trio: list[Service]) -> Iterator[list[Service]]:
+    """Two that run, besides a third perhaps."""
+    running = [replica for replica in trio if replica.runs()]
+    if len(running) < 2:
+        site.start(*trio)
+        running = trio
+    yield running[:2]
+    assert not [replica.log for replica in trio if "Traceback" in replica.log]
 
 
 class Crowd:
@@ -158,26 +169,26 @@ def seconds_until_nothing_is_left_to(executor: str, crowd: Crowd, since: float) 
 
 
 def test_what_a_killed_replica_ran_goes_on_elsewhere_within_3_seconds(
-    site: Cluster, replicas: list[Service], tmp_path: Path
+    site: Cluster, pair: list[Service], tmp_path: Path
 ):
     crowd = Crowd(site, "killed", tmp_path, each=13)
-    crowd.start(replicas[0])
-    executor = site.executor(replicas[0])
+    crowd.start(pair[0])
+    executor = site.executor(pair[0])
     crowd.remember()
     assert crowd.left_to(executor) > 40
-    replicas[0].kill()
+    pair[0].kill()
     assert seconds_until_nothing_is_left_to(executor, crowd, time.monotonic()) < 3 + SLACK
-    crowd.finish(replicas[1])
+    crowd.finish(pair[1])
     attempts = site.ask("select max(attempts) from workflows where id like 'killed-%'")
     assert attempts == [(2,)]
 
 
 def test_what_a_hung_replica_ran_goes_on_elsewhere_and_when_it_wakes_it_writes_nothing_of_it(
-    site: Cluster, replicas: list[Service], tmp_path: Path
+    site: Cluster, pair: list[Service], tmp_path: Path
 ):
-    hung, other = replicas[0], replicas[1]
+    hung, other = pair[0], pair[1]
     crowd = Crowd(site, "hung", tmp_path, each=5)
-    crowd.start(hung, pace=1.0)
+    crowd.start(hung, pace=0.6)
     executor = site.executor(hung)
     crowd.remember()
     hung.signal(signal.SIGSTOP)
@@ -200,9 +211,9 @@ def test_what_a_hung_replica_ran_goes_on_elsewhere_and_when_it_wakes_it_writes_n
 
 
 def test_what_a_stopped_replica_ran_goes_on_elsewhere_within_a_second_of_its_exit_and_its_clients_are_answered(
-    site: Cluster, replicas: list[Service], tmp_path: Path
+    site: Cluster, pair: list[Service], tmp_path: Path
 ):
-    stopped, other = replicas[0], replicas[1]
+    stopped, other = pair[0], pair[1]
     crowd = Crowd(site, "stopped", tmp_path, each=8)
     crowd.start(stopped)
     executor = site.executor(stopped)
@@ -220,44 +231,44 @@ def test_what_a_stopped_replica_ran_goes_on_elsewhere_within_a_second_of_its_exi
 
 
 def test_an_executor_that_is_told_that_it_is_dead_drops_everything_and_goes_on_under_another_name(
-    site: Cluster, replicas: list[Service], tmp_path: Path
+    site: Cluster, pair: list[Service], tmp_path: Path
 ):
     crowd = Crowd(site, "buried", tmp_path, each=3)
-    crowd.start(replicas[0])
-    executor = site.executor(replicas[0])
+    crowd.start(pair[0])
+    executor = site.executor(pair[0])
     crowd.remember()
     site.ask(f"update executors set alive = false where id = '{executor}'")
     seconds_until_nothing_is_left_to(executor, crowd, time.monotonic())
-    eventually_sync(lambda: site.ask(f"select 1 from executors where alive and pid = {replicas[0].pid}"))
-    assert site.executor(replicas[0]) != executor
-    crowd.finish(replicas[0])
+    eventually_sync(lambda: site.ask(f"select 1 from executors where alive and pid = {pair[0].pid}"))
+    assert site.executor(pair[0]) != executor
+    crowd.finish(pair[0])
 
 
 def test_healthy_replicas_are_not_taken_over_when_their_sessions_end_or_the_database_is_restarted(
-    site: Cluster, replicas: list[Service], tmp_path: Path
+    site: Cluster, pair: list[Service], tmp_path: Path
 ):
     crowd = Crowd(site, "healthy", tmp_path, each=3)
-    crowd.start(replicas[0], pace=0.5)
+    crowd.start(pair[0], pace=0.5)
     executors = site.executors()
-    assert len(executors) == 3
+    assert len(executors) >= 2
     duties = "('milepost pulse', 'milepost listener', 'milepost notifier')"
     ended = site.ask(f"select pg_terminate_backend(pid) from pg_stat_activity where application_name in {duties}")
-    assert len(ended) == 9
+    assert len(ended) == 3 * len(executors)
     site.settle()
     site.crash_database()
     site.settle()
     site.settle()
     assert site.executors() == executors
     crowd.remember()
-    crowd.finish(replicas[1])
+    crowd.finish(pair[1])
     assert site.ask("select max(attempts) from workflows where id like 'healthy-%'") == [(1,)]
-    for replica in replicas:
+    for replica in pair:
         assert "is dead" not in replica.log.rpartition("the database is back")[2]
 
 
-async def test_an_event_wakes_who_waits_for_it_at_another_replica(site: Cluster, replicas: list[Service]):
+async def test_an_event_wakes_who_waits_for_it_at_another_replica(site: Cluster, pair: list[Service]):
     """The delay holds the commit and two trips over the network too; a heartbeat would take half a second."""
-    here, there = replicas[:2]
+    here, there = pair
     delays = []
     async with wires(here.url, 1) as (sender,), wires(there.url, 1) as (waiter,):
         for n in range(120):
@@ -276,7 +287,7 @@ async def test_an_event_wakes_who_waits_for_it_at_another_replica(site: Cluster,
 
 
 class Customers:
-    """They order one after the other, each by a connection of its own for each request, from any replica that is there."""
+    """Each orders about ten times a second, by new connections, from any replica that is there."""
 
     def __init__(self, replicas: list[Service]) -> None:
         self._replicas = replicas
@@ -293,6 +304,7 @@ class Customers:
             id = f"rolling-{customer}-{number}"
             plan = [["step", number], ["set", "k", number], ["return", number]]
             await self._ask(replica, id, {"name": "scripted", "id": id, "input": plan})
+            await asyncio.sleep(0.05)
 
     async def _ask(self, replica: Service, id: str, body: dict[str, Any]) -> None:
         address = httpx.URL(replica.url)
