@@ -24,9 +24,10 @@ from types import FrameType
 from typing import Final, NoReturn, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app import telemetry
+from app.clients import AttentiveProtocol, mind_the_silent
 
 log = telemetry.logger(__name__)
 
@@ -89,6 +90,8 @@ class Server(uvicorn.Server):
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or []:
+            mind_the_silent(listener)
         if self._shared:
             await super().startup([])
             self._acceptors = [
@@ -214,7 +217,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._connection, connection)
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(AttentiveProtocol):
     """One connection, whose requests must arrive in time and keep to a size.
 
     The time runs from the connection's or the request's first byte to the request's last. It does

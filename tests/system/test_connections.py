@@ -1,18 +1,21 @@
-"""What the HTTP server does with connections, before any request reaches the application."""
+"""What the HTTP server does with connections: before a request reaches the application, and when its client is gone."""
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from app import server
+from app import clients, server
 from app.server import Server
 from tests.support.waiting import eventually
 
 HOST = b"Host: 127.0.0.1\r\n"
 DEADLINE = 0.3
+READING = 0.5
+LARGE = b"x" * 32_000_000
 
 
 class Site:
@@ -35,6 +38,17 @@ class Site:
         if scope["path"] == "/wait":
             self.waiting += 1
             await self.drained.wait()
+        elif scope["path"] == "/poll":
+            self.waiting += 1
+            await self.left(receive)
+            return
+        elif scope["path"] == "/stream":
+            await self.stream(receive, send)
+            return
+        elif scope["path"] == "/large":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": LARGE})
+            return
         elif scope["path"] != "/unread":
             while True:
                 message = await receive()
@@ -48,6 +62,22 @@ class Site:
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def left(self, receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.dropped += 1
+
+    async def stream(self, receive, send) -> None:
+        left = asyncio.create_task(self.left(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not left.done():
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+            await asyncio.sleep(0)
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -75,6 +105,8 @@ class Site:
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(server, "RECEIVE_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(clients, "READING", READING)
+    monkeypatch.setattr(clients, "LOOK", 0.05)
     site = Site()
     serving = asyncio.create_task(site.server.serve([site.listener]))
     await asyncio.wait_for(site.started.wait(), 10)
@@ -201,3 +233,76 @@ async def test_leaving_answers_what_waits_and_closes_what_idles(site: Site):
         assert status(answer) == b"HTTP/1.1 200 OK"
         assert b"connection: close" in answer
         assert await asyncio.wait_for(idle_reader.read(), 5) == b""
+
+
+MORE = {
+    "nothing": b"",
+    "another request": b"GET / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "many requests": (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n") * 1000,
+    "half a request": b"GET /half",
+    "half a large body": b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 200000\r\n\r\n" + b"x" * 100_000,
+}
+
+
+LEAVING = [
+    *((more, at_once, "closes") for more in MORE for at_once in (True, False)),
+    *(("another request", at_once, how) for how in ("resets", "ends its half") for at_once in (True, False)),
+]
+
+
+@pytest.mark.parametrize(("more", "at_once", "how"), LEAVING)
+async def test_a_client_that_leaves_is_noticed_whatever_it_has_sent_meanwhile(
+    site: Site, more: str, at_once: bool, how: str
+):
+    poll = b"GET /poll HTTP/1.1\r\n" + HOST + b"\r\n"
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(site.listener.getsockname()) as connection:
+        connection.setblocking(False)
+        await loop.sock_sendall(connection, poll + (MORE[more] if at_once else b""))
+        await eventually(lambda: site.waiting == 1)
+        if not at_once:
+            await loop.sock_sendall(connection, MORE[more])
+        assert site.dropped == 0
+        if how == "ends its half":
+            connection.shutdown(socket.SHUT_WR)
+        elif how == "resets":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await eventually(lambda: site.dropped == 1 and site.connections == 0)
+
+
+async def test_requests_behind_one_that_waits_are_answered_in_their_order(site: Site):
+    def get(path: bytes) -> bytes:
+        return b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n12345"
+
+    async with site.connection() as (reader, writer):
+        writer.write(get(b"/wait") + get(b"/") + get(b"/unread"))
+        await eventually(lambda: site.waiting == 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.3)
+        site.drained.set()
+        for size in (b"0", b"5", b"0"):
+            assert status(await reader.readuntil(b"\r\n\r\n")) == b"HTTP/1.1 200 OK"
+            assert await reader.readexactly(1) == size
+
+
+@pytest.mark.parametrize("path", ["large", "stream"])
+async def test_a_client_that_reads_nothing_is_dropped(site: Site, path: str):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(site.listener.getsockname())
+        connection.sendall(f"GET /{path} HTTP/1.1\r\n".encode() + HOST + b"\r\n")
+        await eventually(lambda: site.connections == 1)
+        await eventually(lambda: site.connections == 0)
+    assert site.dropped == (path == "stream")
+
+
+@pytest.mark.parametrize("closes", [b"", b"Connection: close\r\n"], ids=["keeps", "closes"])
+async def test_a_client_that_reads_slowly_gets_all_of_it(site: Site, monkeypatch: pytest.MonkeyPatch, closes: bytes):
+    monkeypatch.setattr(clients, "READING", 0.2)
+    got = 0
+    async with site.connection() as (reader, writer), asyncio.timeout(30):
+        writer.write(b"GET /large HTTP/1.1\r\n" + HOST + closes + b"\r\n")
+        while got < len(LARGE):
+            got += len(await reader.read(200_000))
+            # At this pace it takes some times longer than a client may stand still.
+            await asyncio.sleep(0.01)
