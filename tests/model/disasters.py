@@ -165,7 +165,10 @@ class Disasters(Asking):
         """Asked again, it is answered as if it had been asked once, or as what is there by then."""
         id, replica = self.id(letter), self.replicas[side]
         self.faults += 1
-        trap = replica.kill_at(f"{what}.{when}_commit", 1) if dies else replica.lose_at(f"{what}.{when}_commit", 1)
+        place = f"{what}.{when}_commit"
+        if when == "after" and what != "mail" and not dies:
+            place = "database.after_commit"
+        trap = replica.kill_at(place, 1) if dies else replica.lose_at(place, 1)
         if what == "mail":
             body, key = {"topic": "x", "payload": when}, f"{what}-{when}"
             expected = self.model.send(id, "x", when, key)

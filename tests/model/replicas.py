@@ -6,9 +6,9 @@ stay open, and when it goes on it does not know that any time has passed.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,9 +17,11 @@ import uvloop
 
 from app.api.application import build
 from app.engine import points
+from app.store import db
 from tests.model.asgi import NOTHING, PATIENCE, Answer, Exchange, answered
 from tests.model.puppet import register
 from tests.support import explore
+from tests.support.engine import TestDatabase
 from tests.support.waiting import eventually_sync
 
 T = TypeVar("T")
@@ -43,10 +45,30 @@ class Trap:
                 await self.do()
 
 
+class _Database(explore._Database):
+    """Tells of each commit before anybody else knows of it; what is raised then stands for its answer."""
+
+    def __init__(self, url: str, writer: str, committed: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(url, writer)
+        self._committed = committed
+
+    @asynccontextmanager
+    async def transaction(self, *, translate: bool = True) -> AsyncGenerator[db.Connection]:
+        async with db.available() if translate else nullcontext():
+            async with super().transaction(translate=translate) as connection:
+                yield connection
+            await self._committed()
+
+
+class _Engine(explore.Replica):
+    def open(self) -> TestDatabase:
+        return _Database(self.url, self.writer, lambda: points.point("database.after_commit"))
+
+
 class Replica:
     def __init__(self, name: str, url: str, **limits: Any) -> None:
         self.name = name
-        self.engine = explore.Replica(url, name, **limits)
+        self.engine = _Engine(url, name, **limits)
         self.trap: Trap | None = None
         self.up = False
         self.frozen = False
