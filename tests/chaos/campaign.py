@@ -60,7 +60,10 @@ class Campaign:
 
     async def run(self) -> dict[str, Any]:
         """All results, as JSON can hold them."""
-        cluster = self._cluster
+        cluster, myself = self._cluster, asyncio.current_task()
+        assert myself is not None
+        # What was started is ended also when this is told to end.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, myself.cancel)
         try:
             await cluster.start()
             client = Client(cluster.ports, self._records, random.Random(self._plan.seed))
@@ -92,8 +95,6 @@ class Campaign:
         finally:
             loading.cancel()
             progress.cancel()
-            for end in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(end, signal.default_int_handler)
         await self._cluster.heal()
 
     async def _settle(self, load: Load, client: Client) -> None:
@@ -165,6 +166,7 @@ class Campaign:
             "executions": {str(times): count for times, count in sorted(verdict.executions.items())},
             "operations": {str(outcome): count for outcome, count in records.outcomes.items()},
             "kinds": dict(records.kinds),
+            "unanswered": dict(records.unanswered.most_common()),
             "looks": len(records.looks),
             "logs_read": len(load.readings),
             "resources": self._resources,
@@ -192,7 +194,7 @@ class Campaign:
         ]
         return quiet, [seconds for _, seconds in verdict.late]
 
-    def keep(self, results: dict[str, Any], load_history: bool = True) -> Path:
+    def keep(self, results: dict[str, Any]) -> Path:
         """Write the results down, and the histories of whoever is in violation."""
         path = self._plan.folder / "results.json"
         path.write_text(json.dumps(results, indent=1, default=str))

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 HOST = "127.0.0.1"
 LOST = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError, ValueError)
 """What a request may raise whose answer did not come, or not whole."""
@@ -85,11 +87,15 @@ class Records:
     violations: list[str] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
+    unanswered: Counter[str] = field(default_factory=Counter)
+    """What was refused or lost, by kind and reason."""
 
     def add(self, operation: Operation) -> None:
         self.operations.append(operation)
         self.outcomes[operation.outcome] += 1
         self.kinds[operation.kind] += 1
+        if operation.outcome in (Outcome.REFUSED, Outcome.LOST):
+            self.unanswered[f"{operation.kind}: {operation.detail}"] += 1
         if operation.outcome is Outcome.WRONG:
             whom = f"{operation.kind} of {operation.workflow_id} at {operation.replica}"
             self.violate(f"{whom}: {operation.status} {operation.detail}")
@@ -106,7 +112,7 @@ class Client:
 
     def __init__(self, ports: Mapping[str, int], records: Records, rng: random.Random) -> None:
         self._ports, self.records, self._rng = ports, records, rng
-        self._kept: dict[str, deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = defaultdict(deque)
+        self._kept: dict[str, deque[Connection]] = defaultdict(deque)
 
     def any_replica(self) -> str:
         return self._rng.choice(list(self._ports))
@@ -124,47 +130,58 @@ class Client:
         timeout: float = 6.0,
     ) -> tuple[Answer | None, Operation]:
         """Make one request of a replica; None: it was refused or lost. What is not expected is a violation."""
-        began = time.monotonic()
         answer: Answer | None = None
         detail: Any = None
-        replicas = self._rng.sample(list(self._ports), len(self._ports))
-        replica = replicas.pop()
+        replica, connection = await self._anybody()
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                while answer is None:
-                    try:
-                        answer = await self._exchange(replica, method, target, body, headers or {})
-                    except ConnectionRefusedError:
-                        # Nobody is there; any balancer would try the next one.
-                        if not replicas:
-                            raise
-                        replica = replicas.pop()
+                answer = await self._exchange(replica, connection, method, target, body, headers or {})
         except LOST as error:
             outcome, detail = Outcome.LOST, type(error).__name__
         else:
             outcome = _judged(answer, expected)
-            if outcome is not Outcome.OK:
+            if outcome is Outcome.REFUSED:
+                detail = answer.json["code"]
+            elif outcome is Outcome.WRONG:
                 detail = answer.body[:300].decode(errors="replace")
         status = answer.status if answer else 0
         operation = Operation(kind, workflow_id, replica, began, time.monotonic(), outcome, status, detail)
         self.records.add(operation)
         return (answer if outcome is Outcome.OK else None), operation
 
+    async def _anybody(self) -> tuple[str, Connection]:
+        """A connection to any replica that is there, as from a balancer; while there is none, nothing is asked."""
+        while True:
+            for replica in self._rng.sample(list(self._ports), len(self._ports)):
+                with suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(3):
+                        return replica, await self._connection(replica)
+            await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+
+    async def _connection(self, replica: str) -> Connection:
+        kept = self._kept[replica]
+        while kept and (kept[-1][0].at_eof() or kept[-1][1].is_closing()):
+            kept.pop()[1].close()
+        return kept.pop() if kept else await asyncio.open_connection(HOST, self._ports[replica])
+
     async def insist(
         self, kind: str, workflow_id: str, method: str, target: str, body: Any = None, **more: Any
     ) -> Answer:
         """Ask one replica after the other until one answers as expected."""
+        pause = 0.2
         while True:
             answer, _ = await self.ask(kind, workflow_id, method, target, body, **more)
             if answer is not None:
                 return answer
-            await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+            await asyncio.sleep(self._rng.uniform(0.5, 1.5) * pause)
+            pause = min(2 * pause, 2.0)
 
     async def peek(self, replica: str, target: str, timeout: float = 2.0) -> Answer | None:
         """A request that is not on record."""
         with suppress(*LOST):
             async with asyncio.timeout(timeout):
-                return await self._exchange(replica, "GET", target, None, {})
+                return await self._exchange(replica, await self._connection(replica), "GET", target, None, {})
         return None
 
     async def stream(self, replica: str, target: str, headers: Mapping[str, str]) -> AsyncGenerator[str | int]:
@@ -192,14 +209,10 @@ class Client:
         finally:
             writer.close()
 
-    async def _exchange(self, replica: str, method: str, target: str, body: Any, headers: Mapping[str, str]) -> Answer:
-        kept = self._kept[replica]
-        while kept and (kept[-1][0].at_eof() or kept[-1][1].is_closing()):
-            kept.pop()[1].close()
-        if kept:
-            reader, writer = kept.pop()
-        else:
-            reader, writer = await asyncio.open_connection(HOST, self._ports[replica])
+    async def _exchange(
+        self, replica: str, connection: Connection, method: str, target: str, body: Any, headers: Mapping[str, str]
+    ) -> Answer:
+        reader, writer = connection
         try:
             text = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
             writer.write(_head(method, target, self._ports[replica], text, headers) + text)
@@ -211,7 +224,7 @@ class Client:
         if fields.get("connection") == "close":
             writer.close()
         else:
-            kept.append((reader, writer))
+            self._kept[replica].append(connection)
         return answer
 
     def close(self) -> None:

@@ -99,7 +99,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.volume = Volume(folder / "volume")
-        self._server = EmbeddedPostgres(folder, max_connections=300)
+        self._server = EmbeddedPostgres(folder, max_connections=150)
         # A server ends with the thread that started it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="postgres")
 

@@ -1,4 +1,7 @@
-"""A run's results as tables: for the terminal, and as Markdown by `python -m tests.chaos.report FILE`."""
+"""A run's results as tables: for the terminal, and as Markdown by `python -m tests.chaos.report FILE [PAGE]`.
+
+A page that is named gets the tables behind its mark.
+"""
 
 import json
 import sys
@@ -7,23 +10,33 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+MARK = "<!-- figures -->"
+
 
 def faults(results: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """By kind: how many were injected, how many were seen to strike, how long what followed took."""
-    yield "fault", "injected", "struck", "recovery: median, longest"
+    yield "fault", "injected", "struck", "what followed, in seconds: median, longest; with other faults at the time"
     kinds: dict[str, list[dict[str, Any]]] = {}
     for strike in results["strikes"]:
         kinds.setdefault(strike["kind"], []).append(strike)
     for kind, strikes in sorted(kinds.items()):
         struck = [strike for strike in strikes if strike["struck"]]
-        figures: dict[str, list[float]] = {}
-        for strike in struck:
-            for name, seconds in strike["figures"].items():
-                figures.setdefault(name, []).append(seconds)
-        told = "; ".join(f"{name} {median(took):.1f} s, {max(took):.1f} s" for name, took in figures.items())
+        told = "; ".join(_figure(name, struck) for name in _names(struck))
         yield kind, str(len(strikes)), str(len(struck)), told
     total = results["strikes"]
     yield "all", str(len(total)), str(sum(strike["struck"] for strike in total)), ""
+
+
+def _names(strikes: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for strike in strikes for name in strike["figures"]))
+
+
+def _figure(name: str, strikes: list[dict[str, Any]]) -> str:
+    """How long something took where the fault was alone, and where another one was there too."""
+    alone = [strike["figures"][name] for strike in strikes if name in strike["figures"] and not strike["overlaps"]]
+    among = [strike["figures"][name] for strike in strikes if name in strike["figures"] and strike["overlaps"]]
+    told = [f"{median(took):.1f}, {max(took):.1f}" if took else "–" for took in (alone, among)]
+    return f"{name} {told[0]} ({told[1]})"
 
 
 def summary(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -74,5 +87,15 @@ def markdown(results: dict[str, Any]) -> Iterator[str]:
         yield f"| {' | '.join(kind)} |"
 
 
+def main(file: str, page: str | None = None) -> None:
+    tables = "\n".join(markdown(json.loads(Path(file).read_text())))
+    if page is None:
+        print(tables)
+        return
+    before, mark, _ = Path(page).read_text().partition(MARK)
+    assert mark, f"{page} has no place for the tables: {MARK}"
+    Path(page).write_text(f"{before}{mark}\n\n{tables}\n")
+
+
 if __name__ == "__main__":
-    print("\n".join(markdown(json.loads(Path(sys.argv[1]).read_text()))))
+    main(*sys.argv[1:])

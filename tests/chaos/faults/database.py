@@ -67,6 +67,7 @@ async def _restart(stage: Stage, strike: Strike, how: signal.Signals) -> None:
     await postgres.restart(how)
     back = time.monotonic()
     strike.saw(f"away for {back - left:.1f} s", (await stage.rows(began))[0].at != before)
+    await stage.accepting_again(strike, back)
     await stage.serving_again(strike, back)
 
 

@@ -59,7 +59,7 @@ async def kill_all(stage: Stage, strike: Strike, rng: random.Random) -> None:
             strike.saw(f"exit codes {codes}", all(code == -signal.SIGKILL for code in codes))
             await asyncio.sleep(rng.uniform(0, 1.5))
         since = time.monotonic()
-        await stage.serving_again(strike, since)
+        await stage.serving_again(strike, since, *stage.cluster.replicas)
         await stage.gone_elsewhere(strike, ran, since, "taken over after the restart")
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from tests.chaos.faults import database, network, processes
 from tests.chaos.faults.stage import Fault, Stage, Strike
@@ -12,6 +13,8 @@ LANES: dict[str, Sequence[Fault]] = {
     "replicas": (*processes.FAULTS, *network.ONE_REPLICA),
     "database": (*database.FAULTS, *network.EVERYBODY),
 }
+ALONE = 0.35
+"""How many of the faults strike while there is no other, so that it can be seen what follows from each."""
 LONGEST = 120.0
 """Seconds that a fault may take, its healing included."""
 
@@ -28,6 +31,8 @@ class Schedule:
     def __init__(self, stage: Stage, told: Callable[[Strike], None], only: Sequence[str] = ()) -> None:
         self._stage, self._told, self._only = stage, told, only
         self.strikes: list[Strike] = []
+        self._door = asyncio.Lock()
+        self._places = asyncio.Semaphore(len(LANES))
 
     async def run(self, until: float) -> None:
         async with asyncio.TaskGroup() as group:
@@ -39,11 +44,25 @@ class Schedule:
     async def _play(self, lane: str, faults: Sequence[Fault], until: float) -> None:
         rng = random.Random(f"{self._stage.seed}/{lane}")
         for fault in deck(rng, faults):
-            pause, own = rng.uniform(1, 6), random.Random(rng.random())
-            if time.monotonic() + pause >= until:
-                return
-            await asyncio.sleep(pause)
-            await self.strike(fault, own)
+            pause, alone, own = rng.uniform(1, 6), rng.random() < ALONE, random.Random(rng.random())
+            await asyncio.sleep(min(pause, until - time.monotonic()))
+            async with self._place(alone=alone):
+                if time.monotonic() >= until:
+                    return
+                await self.strike(fault, own)
+
+    @asynccontextmanager
+    async def _place(self, *, alone: bool) -> AsyncIterator[None]:
+        """Room for a fault, beside another one or without."""
+        places = len(LANES) if alone else 1
+        async with self._door:
+            for _ in range(places):
+                await self._places.acquire()
+        try:
+            yield
+        finally:
+            for _ in range(places):
+                self._places.release()
 
     async def strike(self, fault: Fault, rng: random.Random) -> None:
         strike = Strike(fault.name, began=time.monotonic())

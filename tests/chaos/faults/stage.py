@@ -5,11 +5,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import psycopg
 
-from tests.chaos.client import Client
+from tests.chaos.client import Client, Outcome
 from tests.chaos.cluster import Cluster, Replica
 from tests.chaos.load import Load
 
@@ -102,9 +103,22 @@ class Stage:
         return "declared dead" if seconds is None else f"silent for {seconds:.1f} s"
 
     async def serving_again(self, strike: Strike, since: float, *names: str) -> None:
-        """How long it took until all replicas took writes again."""
-        if await self.cluster.ready(self.client, *names):
+        """How long it took until all replicas, but for those that another fault is at, took writes again."""
+        replicas = self.cluster.replicas.values()
+        wanted = names or tuple(r.name for r in replicas if r.running and r.was_ready and not r.busy.locked())
+        if wanted and await self.cluster.ready(self.client, *wanted):
             strike.figures["serving again"] = time.monotonic() - since
+
+    async def accepting_again(self, strike: Strike, since: float, timeout: float = 20.0) -> None:
+        """How long it took until a start was acknowledged that was asked for after this moment."""
+        operations = self.load.records.operations
+        while time.monotonic() < since + timeout:
+            for operation in takewhile(lambda operation: operation.ended > since, reversed(operations)):
+                if operation.kind == "start" and operation.outcome is Outcome.OK and operation.began >= since:
+                    strike.figures["first start"] = operation.ended - since
+            if "first start" in strike.figures:
+                return
+            await asyncio.sleep(LOOK)
 
 
 Act = Callable[[Stage, Strike, random.Random], Awaitable[None]]
