@@ -19,8 +19,10 @@ from tests.support.waiting import eventually
 
 STOPS = (
     "journal.",
-    "transaction.",
-    "step.",
+    "transaction.before_record",
+    "transaction.before_commit",
+    "transaction.after_commit",
+    "step.before_call",
     "recovery.before_take_over",
     "recovery.after_take_over",
     "executor.after_read",
