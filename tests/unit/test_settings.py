@@ -23,6 +23,7 @@ def test_without_any_setting_it_serves_loopback_from_an_embedded_database_with_t
     assert str(given.data_dir) == ".milepost"
     assert given.with_examples
     assert given.default_timeout == 60
+    assert (given.processes, given.role) == (1, "all")
 
 
 def test_examples_are_off_with_a_real_database_unless_told_otherwise():
@@ -60,6 +61,9 @@ def test_a_setting_written_in_another_case_is_not_passed_over():
         ("DEFAULT_TIMEOUT", "nan"),
         ("GRACE", "inf"),
         ("CONCURRENCY", "0"),
+        ("PROCESSES", "0"),
+        ("PROCESSES", "65"),
+        ("ROLE", "boss"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -80,6 +84,15 @@ def test_a_refusal_says_what_a_value_must_be():
 
 def test_an_empty_value_is_as_unset():
     assert load(DATABASE_URL="", PORT=" ").port == 8000
+
+
+def test_a_role_says_whether_requests_are_taken_and_workflows_run():
+    duties = {name: load(ROLE=name).role for name in ("all", "API", "worker")}
+    assert {name: (role.takes_requests, role.runs_workflows) for name, role in duties.items()} == {
+        "all": (True, True),
+        "API": (True, False),
+        "worker": (False, True),
+    }
 
 
 def test_lists_are_separated_by_commas_and_spaces_do_not_count():
