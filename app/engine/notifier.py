@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import count
 
 from app import telemetry
-from app.engine.points import around
+from app.engine.points import around, point
 from app.engine.service import Service
 from app.model import ExecutorId
 from app.store import db, notifications
@@ -29,6 +29,8 @@ PROBE = 1.0
 """Seconds in which a notification to oneself must arrive, or else this connection can't listen."""
 WORK = "!"
 """Stands among the ids of workflows, which have no such character: something is due, for whoever has room."""
+RETRY = 0.1
+"""Seconds between two tries to listen, at first; twice as many after each."""
 POLL = 0.05
 """Seconds between re-checks of what waits, where nothing can be heard."""
 
@@ -134,7 +136,7 @@ class Listener:
                 failures += 1
                 if failures == 1:
                     log.info("hints can't be heard, trying again", error=db.reason(error))
-                await asyncio.sleep(min(0.1 * 2**failures, 2.0))
+                await asyncio.sleep(min(RETRY * 2**failures, 2.0))
 
     async def _listen(self) -> None:
         if not self._listens:
@@ -150,6 +152,7 @@ class Listener:
             # Whatever was sent while nobody listened is found by reading.
             self._missed()
             async for text in notifications.received(connection):
+                await point("listener.before_hear")
                 self._hear(text)
         finally:
             await db.close(connection)
