@@ -1,4 +1,7 @@
-"""Many small questions, one round trip: what is asked while an answer is on its way goes out together."""
+"""Many small questions, one round trip: what is asked while an answer is on its way goes out together.
+
+What the database refuses is divided until the guilty one stands alone, so nobody is refused for another's sake.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Generic, TypeVar
 
 from app.engine import tasks
 from app.patience import Limit
+from app.store import db
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -24,8 +28,17 @@ class _Asked(Generic[Item, Answer]):
 class Batch(Generic[Item, Answer]):
     """Collects items while a flush is under way; `flush` answers them in order, or raises for all of them."""
 
-    def __init__(self, name: str, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], limit: int) -> None:
-        self._name, self._flush, self._limit = name, flush, limit
+    def __init__(
+        self,
+        name: str,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        limit: int,
+        *,
+        size: Callable[[Item], int] = lambda _: 0,
+        most: int = 0,
+    ) -> None:
+        """A flush takes `limit` items at most, and no more once their sizes are beyond `most`."""
+        self._name, self._flush, self._limit, self._size, self._most = name, flush, limit, size, most
         self._waiting: list[_Asked[Item, Answer]] = []
         self._running = False
         self._answered_at = float("-inf")
@@ -63,12 +76,23 @@ class Batch(Generic[Item, Answer]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                taken, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                taken = [asked for asked in taken if not asked.future.done()]
-                if taken:
+                if taken := self._take():
                     await self._one(taken)
         finally:
             self._running = False
+
+    def _take(self) -> list[_Asked[Item, Answer]]:
+        taken: list[_Asked[Item, Answer]] = []
+        used = size = 0
+        for asked in self._waiting:
+            if len(taken) == self._limit or size > self._most:
+                break
+            used += 1
+            if not asked.future.done():
+                taken.append(asked)
+                size += self._size(asked.item)
+        del self._waiting[:used]
+        return taken
 
     async def _one(self, taken: Sequence[_Asked[Item, Answer]]) -> None:
         for asked in taken:
@@ -76,6 +100,11 @@ class Batch(Generic[Item, Answer]):
         try:
             answers = await self._flush([asked.item for asked in taken])
         except Exception as error:
+            if len(taken) > 1 and db.refused(error):
+                middle = len(taken) // 2
+                await self._one(taken[:middle])
+                await self._one(taken[middle:])
+                return
             for asked in taken:
                 if not asked.future.done():
                     asked.future.set_exception(error)

@@ -28,8 +28,10 @@ from app.errors import (
     CallbackUsed,
     DatabaseUnavailable,
     Draining,
+    Fault,
     IdempotencyConflict,
     InvalidInput,
+    InvalidRequest,
     QueueNotFound,
     WorkflowAborted,
     WorkflowActive,
@@ -413,7 +415,12 @@ async def _within(birth: Birth, journal: Journal) -> Row | None:
                 birth.future.cancel()
                 birth.row = ""
             raise DatabaseUnavailable from None
-    row: Row | None = birth.future.result()
+    try:
+        row: Row | None = birth.future.result()
+    except db.FAILURES as error:
+        if db.refused(error):
+            raise InvalidRequest(Fault("the database does not take this start", pointer="")) from error
+        raise
     return row
 
 

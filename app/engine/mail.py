@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from app import aside, values
+from app import aside, telemetry, values
 from app.engine.batch import Batch
 from app.engine.points import around, point
 from app.errors import (
     Aborted,
     DatabaseUnavailable,
+    Fault,
     IdempotencyConflict,
+    InvalidRequest,
     MilepostError,
     WorkflowFinished,
     WorkflowNotFound,
@@ -25,8 +28,12 @@ from app.errors import (
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
 from app.store import db, messages
 
+log = telemetry.logger(__name__)
+
 LIMIT = 200
 """Messages in one transaction."""
+MAX_BYTES = 1_048_576
+"""Payloads in one transaction, about."""
 PATIENCE = 0.9
 """Seconds without an answer to anybody after which the database counts as away. Whose letter is under way is not sent
 off for less: it may be committed the next moment."""
@@ -83,14 +90,16 @@ class Mail:
         self._line = db.Line(database, "mail", settings=db.PLANNED_ONCE)
         self._slow_line = db.Line(database, "slow mail", settings=db.PLANNED_ONCE | {"lock_timeout": "700ms"})
         self._executor, self._arrived = executor, arrived
-        self._batch: Batch[Letter, Answer | _Held] = Batch("mail", self._send_what_is_free, LIMIT)
+        self._batch: Batch[Letter, Answer | _Held] = Batch(
+            "mail", self._send_what_is_free, LIMIT, size=lambda letter: len(letter.payload), most=MAX_BYTES
+        )
         self._slow: Batch[Letter, Answer | _Held] = Batch("slow mail", self._send_one, 1)
 
     async def send(self, letter: Letter) -> Sent:
         """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
         sending workflow is not this process's any more."""
         letter = replace(letter, digest=await aside.work(len(letter.payload), values.digest_of_text, letter.payload))
-        async with db.available():
+        async with db.available(), _accepted():
             answer = await self._batch.ask(letter, PATIENCE)
             for pause in MOMENTS:
                 if not isinstance(answer, _Held):
@@ -192,6 +201,17 @@ class Mail:
             and row.status is Status.RUNNING
             and (row.executor, row.generation) == (self._executor(), source.generation)
         )
+
+
+@asynccontextmanager
+async def _accepted() -> AsyncIterator[None]:
+    try:
+        yield
+    except db.FAILURES as error:
+        if not db.refused(error):
+            raise
+        log.warning("the database refused a message", error=db.reason(error))
+        raise InvalidRequest(Fault("the database does not take this message", pointer="")) from error
 
 
 def _conflict(target: messages.Locked) -> IdempotencyConflict:

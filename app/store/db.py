@@ -115,6 +115,11 @@ def verdict(error: BaseException) -> Verdict:
     return Verdict.BROKEN
 
 
+def refused(error: BaseException) -> bool:
+    """Whether the database will never take what it was given."""
+    return isinstance(error, FAILURES) and verdict(error) is Verdict.REFUSED
+
+
 def rolled_back(error: BaseException) -> bool:
     """Whether it was a deadlock, or a conflict with another transaction: the same may go through at once."""
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("40")
