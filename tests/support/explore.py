@@ -22,6 +22,7 @@ from app.engine import points
 from app.store import db
 from tests.support import audit, waiting
 from tests.support.audit import Audit
+from tests.support.beats import beat
 from tests.support.engine import Engine, TestDatabase
 from tests.support.rows import ENDED
 from tests.support.schedules import Choices, exhaustive
@@ -101,12 +102,6 @@ class Replica(Engine):
         assert self._eye
         return Audit(self._eye)
 
-    async def beat(self) -> None:
-        """Have it hear what the table says of it."""
-        pulse, before = self.runtime._pulse, self.runtime._clock.now()
-        pulse.poke()
-        await eventually(lambda: self.runtime._clock.now() > before and pulse._poked._waiters)
-
     async def ended(self, id: str) -> str:
         """Wait until a workflow has, by the table: a replica does not hear of what others commit between beats. It
         beats by and by: a claim passes over what somebody holds, and the beat has it try again."""
@@ -115,7 +110,7 @@ class Replica(Engine):
         while (status := await self.status(id)) not in ENDED:
             assert loop.time() < end, f"{id} does not end"
             if loop.time() > beats_at:
-                await self.beat()
+                await beat(self)
                 beats_at = loop.time() + BEAT
             await asyncio.sleep(0.002)
         assert status

@@ -1,6 +1,9 @@
 """All runs of something that makes choices. A run is the record of them, and the next one differs in the last."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Choices:
@@ -35,3 +38,14 @@ def exhaustive() -> Iterator[Choices]:
         if not made:
             return
         given = [chosen for chosen, _ in made[:-1]] + [made[-1][0] + 1]
+
+
+def interleavings(*sequences: Sequence[T]) -> Iterator[list[T]]:
+    """All orders of what happens that keep each of the sequences in its own."""
+    if not any(sequences):
+        yield []
+    for n, sequence in enumerate(sequences):
+        if sequence:
+            rest = (*sequences[:n], sequence[1:], *sequences[n + 1 :])
+            for order in interleavings(*rest):
+                yield [sequence[0], *order]
