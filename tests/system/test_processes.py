@@ -1,5 +1,6 @@
 """Several processes under one: they share an address, and come and go without a client's being turned away."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -89,11 +90,14 @@ def serving(service: Service) -> set[int]:
 
 
 async def askers(service: Service, connections: int) -> Counter[int]:
-    """Which processes answer on so many connections, and on how many each."""
-    async with wires(service.url, connections) as opened:
-        for wire in opened:
-            await wire.send("POST", "/workflows?wait_for_result=true", {"name": "where"})
-        return Counter([(await wire.answer()).json["output"] for wire in opened])
+    """Which processes answer on so many connections that are opened at once, and on how many each."""
+
+    async def ask() -> int:
+        async with wires(service.url, 1) as (wire,):
+            answer = await wire.ask("POST", "/workflows?wait_for_result=true", {"name": "where"})
+            return int(answer.json["output"])
+
+    return Counter(await asyncio.gather(*(ask() for _ in range(connections))))
 
 
 def gone(pids: set[int]) -> bool:

@@ -243,5 +243,13 @@ def test_a_workflow_is_run_only_where_its_version_is_registered(site: Cluster, o
     assert client.post("/workflows/first/messages", json={"topic": "go", "payload": None}).status_code == 201
     ended = client.get("/workflows/first/result?timeout=20").json()
     assert (ended["output"], ended["attempts"]) == (f"1 {both.pid}", 2)
+    # What one is in the middle of when it is stopped, another one is called for.
     with both.client() as asked:
-        assert asked.post("/workflows", json={"name": "shop"}).json()["version"] == "2"
+        third = asked.post("/workflows?wait_for=begun", json={"name": "shop", "id": "third"}).json()
+    assert third["version"] == "2"
+    assert both.terminate() == 0
+    stopped_at = time.monotonic()
+    eventually_sync(
+        lambda: site.ask("select executor_id from workflows where id = 'third'") == [(site.executor(new),)], 20
+    )
+    assert time.monotonic() - stopped_at < PROMPT
