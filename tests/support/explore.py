@@ -102,19 +102,18 @@ class Replica(Engine):
         assert self._eye
         return Audit(self._eye)
 
-    async def ended(self, id: str) -> str:
-        """Wait until a workflow has, by the table: a replica does not hear of what others commit between beats. It
-        beats by and by: a claim passes over what somebody holds, and the beat has it try again."""
+    async def ended(self, id: str) -> None:
+        """Wait until a workflow has, or is gone, by the table: between beats a replica hears of nobody.
+
+        It beats by and by: a claim passes over what somebody holds, and the beat has it try again."""
         loop = asyncio.get_running_loop()
         end, beats_at = loop.time() + 15 * waiting.PATIENCE, loop.time() + BEAT
-        while (status := await self.status(id)) not in ENDED:
+        while await self.status(id) not in (*ENDED, None):
             assert loop.time() < end, f"{id} does not end"
             if loop.time() > beats_at:
                 await beat(self)
                 beats_at = loop.time() + BEAT
             await asyncio.sleep(0.002)
-        assert status
-        return status
 
     async def declare_dead(self) -> None:
         await self.execute("update executors set alive = false where id = %s", self.executor)
