@@ -56,15 +56,19 @@ def several(folder: Path, **settings: object) -> Service:
 
 @pytest.fixture(scope="module")
 def shared(folder: Path) -> Iterator[Service]:
-    with several(folder) as service:
-        yield service
+    service = several(folder)
+    try:
+        yield service.start(timeout=90)
+    finally:
+        if service.runs():
+            service.kill()
 
 
 @pytest.fixture
 def service(shared: Service) -> Service:
     """It runs, with all of its processes."""
     if not shared.runs():
-        shared.start()
+        shared.start(timeout=90)
     serving(shared)
     return shared
 
@@ -191,7 +195,7 @@ def test_a_killed_parent_leaves_no_process_behind_and_everything_is_there_again(
         assert client.get("/workflows/kept/events/begun").status_code == 200
     service.kill()
     eventually_sync(lambda: gone(pids), 20, lambda: service.log)
-    service.start()
+    service.start(timeout=90)
     with service.client() as client:
         assert client.post("/workflows/kept/messages", json={"topic": "word", "payload": "Hello"}).status_code == 201
         assert client.get("/workflows/kept/result?timeout=20").json()["output"] == "Hello"
