@@ -23,6 +23,7 @@ class Facts:
 
     cancelled_at: float | None = None
     resumed_at: float | None = None
+    resumes: int = 0
     messages: Mapping[str, int] | None = None
     """The positions of acknowledged messages, by key."""
 
@@ -177,7 +178,7 @@ class Judge:
     @property
     def _lives(self) -> int:
         """How often at most something may have been begun."""
-        return self._h.attempts + (self._facts.resumed_at is not None)
+        return self._h.attempts + self._facts.resumes
 
     def _records(self) -> Iterator[str]:
         for what in ("seq", "done"):

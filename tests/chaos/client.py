@@ -184,15 +184,15 @@ class Client:
                 return await self._exchange(replica, await self._connection(replica), "GET", target, None, {})
         return None
 
-    async def stream(self, replica: str, target: str, headers: Mapping[str, str]) -> AsyncGenerator[str | int]:
-        """First the status, then the lines of a stream; raises one of LOST when it breaks off."""
+    async def stream(self, replica: str, target: str, headers: Mapping[str, str]) -> AsyncGenerator[Answer | str]:
+        """First an answer without a body, then the lines of a stream; raises one of LOST when it breaks off."""
         async with asyncio.timeout(3):
             reader, writer = await asyncio.open_connection(HOST, self._ports[replica])
         try:
             async with asyncio.timeout(6):
                 writer.write(_head("GET", target, self._ports[replica], b"", headers))
                 status, fields = await _read_head(reader)
-            yield status
+            yield Answer(status, fields, b"")
             if "transfer-encoding" not in fields:
                 return
             text = ""

@@ -7,6 +7,7 @@ is known, and what was not has come to be at most once.
 import asyncio
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,6 +43,7 @@ class Load:
         """By the id that its client chose: what was asked for."""
         self.cancels: dict[str, tuple[float, float | None]] = {}
         """When, by the time of day, a cancel was acknowledged, and the first request to resume was made."""
+        self.resumes: Counter[str] = Counter()
         self.messages: dict[tuple[str, str], int] = {}
         """The positions of acknowledged messages, by workflow and key."""
         self.readings: list[Reading] = []
@@ -190,9 +192,20 @@ class Load:
         if program.fate is Fate.RESUMED:
             await asyncio.sleep(rng.random())
             self.cancels[id] = (acknowledged, wall(time.monotonic()))
-            resume = partial(self._client.insist, "resume", id, "POST", f"/workflows/{id}/resume")
-            # One whose answer was lost may have been followed by the end.
-            await resume(expected={200, 409})
+            await self._resume(program, id)
+
+    async def _resume(self, program: Program, id: str) -> None:
+        """Resume it, and again when an earlier cancel that had no answer comes in late."""
+        status = "CANCELLED"
+        while status == "CANCELLED":
+            # 409: a resume that had no answer was followed by the end.
+            await self._client.insist("resume", id, "POST", f"/workflows/{id}/resume", expected={200, 409})
+            self.resumes[id] += 1
+            while True:
+                answer, _ = await self._result(id)
+                if answer is not None and (status := answer.json["status"]) in ENDED:
+                    break
+                await asyncio.sleep(0.1)
 
     # ---- who waits
 
@@ -268,11 +281,14 @@ class Load:
             await asyncio.sleep(0.1 + rng.random() * 0.2)
         self.readings.append(Reading("stream", id, reader.events))
 
+    async def _result(self, id: str) -> tuple[Answer | None, Operation]:
+        return await self._client.ask(
+            "result", id, "GET", f"/workflows/{id}/result?timeout=5", expected={200, 202}, timeout=11.0
+        )
+
     async def _wait_for_result(self, program: Program, id: str, rng: random.Random) -> None:
         while True:
-            answer, _ = await self._client.ask(
-                "result", id, "GET", f"/workflows/{id}/result?timeout=5", expected={200, 202}, timeout=11.0
-            )
+            answer, _ = await self._result(id)
             if answer is None or answer.status == 202:
                 await asyncio.sleep(0.1)
             elif self._may_come_back(program, status := answer.json["status"]):
@@ -301,12 +317,15 @@ class _StreamReader:
         headers = {"Last-Event-ID": self._last} if self._last else {}
         lines = self._client.stream(replica, f"/workflows/{self._id}/stream", headers)
         try:
-            status = await anext(lines)
-            if status == 204 and self._last.endswith(".end"):
+            answer = await anext(lines)
+            assert isinstance(answer, Answer)
+            if answer.status == 204 and self._last.endswith(".end"):
+                # It may have gone on and ended again, without another event.
+                self.ended_as = answer.headers["workflow-status"]
                 return True
-            if status not in (200, 503):
-                self._records.violate(f"the stream of {self._id} at {replica} was answered {status}")
-            if status != 200:
+            if answer.status not in (200, 503):
+                self._records.violate(f"the stream of {self._id} at {replica} was answered {answer.status}")
+            if answer.status != 200:
                 return False
             return await self._read(lines)
         except LOST:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.chaos.client import Look
 
-VISIBLE = 1.0
+VISIBLE = 2.0
 """Seconds from the time that a commit bears to when it is seen: the disk is waited for in between."""
 SLACK = 0.5
 """Seconds before the end of a wait in which something may be committed and not be in the answer."""

@@ -266,7 +266,7 @@ def test_a_step_may_be_executed_once_for_each_life():
     history = whole()
     execute_a_step_once_more(history)
     assert wrong(replace(history, attempts=2)) == []
-    assert wrong(history, facts=replace(FACTS, cancelled_at=0.0, resumed_at=0.1)) == []
+    assert wrong(history, facts=replace(FACTS, cancelled_at=0.0, resumed_at=0.1, resumes=1)) == []
 
 
 def test_a_stream_may_come_again_for_each_life():

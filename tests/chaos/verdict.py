@@ -112,7 +112,7 @@ class Court:
             verdict.add(found.id, ["was started by nobody"], found)
             return
         cancelled_at, resumed_at = self._load.cancels.get(found.id, (None, None))
-        facts = Facts(cancelled_at, resumed_at, self._messages.get(found.id))
+        facts = Facts(cancelled_at, resumed_at, self._load.resumes[found.id], self._messages.get(found.id))
         judge = Judge(found, program, facts, self._children, orphaned=found.parent_id in self._cancelled)
         verdict.add(found.id, judge.wrong(), found)
 
