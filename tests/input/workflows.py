@@ -31,6 +31,8 @@ MADE: dict[str, Any] = {
     "16 MB": lambda: "x" * 16_000_000,
     "no JSON": object,
 }
+NO_TEXT = frozenset(MADE) - {"U+0000", "a mebibyte and a byte", "16 MB"}
+"""What can't be a key or topic because it is no text at all."""
 WAYS = ("output", "event", "step", "message", "child", "key", "topic")
 
 
