@@ -55,8 +55,9 @@ async def beats(engine: Engine, count: int) -> None:
         await eventually(later, message="no beat comes")
 
 
-async def test_what_a_process_starts_before_it_hears_of_its_own_death_is_not_lost(database_url):
+async def test_what_a_process_starts_before_it_hears_of_its_own_death_is_not_lost(database_url, monkeypatch):
     """It slept; the others have buried and forgotten it. Its next flush commits all the same."""
+    monkeypatch.setattr(recovery, "PATIENCE", 0.2)
     async with running(database_url) as awake, running(database_url, beat=3600.0) as asleep:
         go = asyncio.Event()
         worker(awake, go)
@@ -71,8 +72,8 @@ async def test_what_a_process_starts_before_it_hears_of_its_own_death_is_not_los
             return not await awake.one("select count(*) from executors where id = %s", old)
 
         await eventually(forgotten, timeout=15, message="the dead executor is not forgotten")
-        starting = asleep.beside(asleep.begin("work", id="w"))
-        await asyncio.wait([starting], timeout=0.5)
+        asleep.beside(asleep.begin("work", id="w"))
+        await awake.becomes("w", "RUNNING")
         pulse.poke()
         await eventually(lambda: asleep.executor != old, message="it does not hear of its death")
         await insist(lambda: asleep.begin("work", id="w"))

@@ -17,6 +17,7 @@ from tests.support import rows
 from tests.support.beats import beat, rests
 from tests.support.engine import Engine, running
 from tests.support.points import Gate, at
+from tests.support.readers import all_wait
 from tests.support.sessions import observer
 from tests.support.waiting import PATIENCE, eventually
 
@@ -40,7 +41,7 @@ async def reader(engine: Engine) -> AsyncIterator["asyncio.Future[Reading]"]:
         read = engine.runtime.views.event(W, "url", after=0, timeout=NEVER)
         reading = asyncio.ensure_future(read)
         # It has looked, and found nothing, when it waits for what wakes it.
-        await eventually(lambda: len(engine.runtime.hub) > before and waits(engine), message="nobody waits")
+        await eventually(lambda: len(engine.runtime.hub) > before and all_wait(engine, W), message="nobody waits")
         try:
             yield reading
         finally:
@@ -54,10 +55,6 @@ async def finds(reading: "asyncio.Future[Reading]") -> None:
         event = (await reading).events["url"]
     assert event
     assert event.value == '"there"'
-
-
-def waits(engine: Engine) -> bool:
-    return all(watch._future for places in [engine.runtime.hub._watches[W]] for key in places.values() for watch in key)
 
 
 @pytest.fixture
@@ -123,7 +120,7 @@ async def test_hints_of_others_wake_nobody_who_does_not_wait_for_them(engine: En
     async with observer(database_url) as other, reader(engine) as reading:
         for number in range(8, 20):
             await heard(engine, other, number)
-        assert waits(engine)
+        assert all_wait(engine, W)
         assert not reading.done()
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.beats import rests
 from tests.support.engine import Engine, running
 
 
@@ -11,6 +12,7 @@ from tests.support.engine import Engine, running
 async def engine(database_url: str) -> AsyncIterator[Engine]:
     """It beats so seldom that no belt helps a test."""
     async with running(database_url, beat=3600.0) as engine:
+        await rests(engine)
         yield engine
 
 

@@ -8,6 +8,7 @@ from app import Context
 from app.errors import Draining
 from app.model import WorkflowId
 from tests.support.engine import Engine, running
+from tests.support.readers import waiting
 from tests.support.sessions import under_way
 from tests.support.waiting import PATIENCE, eventually
 
@@ -33,7 +34,7 @@ async def test_a_drain_answers_whoever_waits(engine: Engine):
         under_way(views.event(WorkflowId(id), "k", after=0, timeout=3600)) as event,
         under_way(views.result(WorkflowId(id), 3600)) as result,
     ):
-        await eventually(lambda: len(engine.runtime.hub) == 2)
+        await waiting(engine, 2)
         async with under_way(engine.runtime.drain()):
             async with asyncio.timeout(2 * PATIENCE):
                 assert (await event).events["k"] is None

@@ -10,6 +10,7 @@ from app.engine.views import Mode, Reading
 from app.model import WorkflowId
 from tests.support.engine import Engine
 from tests.support.points import Gate, at
+from tests.support.readers import all_wait, waiting
 from tests.support.sessions import under_way
 from tests.support.waiting import PATIENCE, eventually
 
@@ -68,11 +69,6 @@ async def publishing(engine: Engine) -> AsyncIterator[Publisher]:
     await engine.end(publisher.id)
 
 
-def waits(engine: Engine) -> bool:
-    watches = list(engine.runtime.hub._all)
-    return bool(watches) and all(watch._future for watch in watches)
-
-
 async def test_what_is_committed_after_the_look_wakes_whoever_looked(engine: Engine):
     """It had looked, and did not wait yet."""
     looking = Gate()
@@ -97,9 +93,9 @@ async def test_a_wake_up_without_news_answers_nobody(engine: Engine):
         with at(lookup__after_glance=count):
             async with under_way(read(engine, publisher.id)) as reading:
                 for woken in range(4):
-                    await eventually(lambda: looks > woken and waits(engine), message="it does not look")  # noqa: B023
+                    await eventually(lambda: looks > woken and all_wait(engine), message="it does not look")  # noqa: B023
                     engine.runtime.hub.wake_all()
-                await eventually(lambda: looks == 5 and waits(engine))
+                await eventually(lambda: looks == 5 and all_wait(engine))
                 assert not reading.done()
                 publisher.next()
                 assert values(await soon(reading)) == ["1"]
@@ -114,7 +110,7 @@ async def test_a_set_is_told_after_its_commit(engine: Engine):
         looks += 1
 
     async with publishing(engine) as publisher, under_way(read(engine, publisher.id)) as reading:
-        await eventually(lambda: waits(engine))
+        await waiting(engine)
         with at(journal__before_flush=commit, lookup__after_glance=count):
             publisher.next()
             await commit.reached()

@@ -51,10 +51,18 @@ MUTANTS = [
         tests=[f"{WIRE}::test_what_would_not_come_back_is_refused_with_its_place"],
     ),
     mutant(
+        "NaN is a number",
+        "what JSON does not know is refused, though Python reads it",
+        "values.py",
+        ("_members, parse_constant=_refuse)\n", "_members)\n"),
+        ("_members, parse_constant=_refuse, parse_float", "_members, parse_float"),
+        tests=[f"{WIRE}::test_what_would_not_come_back_is_refused_with_its_place"],
+    ),
+    mutant(
         "503 without Retry-After",
         "whoever is to come again is told when",
         "api/problems.py",
-        ("    if isinstance(refusal, Unavailable):\n", "    if refusal.status < 0:\n"),
+        ('response.headers["Retry-After"] = str(refusal.retry_after)', 'del response.headers["Retry-After"]'),
         tests=["tests/guarantees/test_bounds.py::test_whoever_is_to_come_again_is_told_when"],
     ),
     mutant(

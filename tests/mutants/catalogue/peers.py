@@ -116,7 +116,7 @@ MUTANTS = [
             "            self.id, self._reborn = _new_id(), True\n",
         ),
         tests=[
-            "tests/engine/test_traps_executors.py::test_what_a_process_starts_before_it_hears_of_its_own_death_is_not_lost"
+            "tests/engine/test_traps_resend.py::test_records_of_an_executor_that_was_declared_dead_are_not_sent_again"
         ],
     ),
     mutant(
