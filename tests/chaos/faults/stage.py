@@ -84,16 +84,13 @@ class Stage:
     async def gone_elsewhere(
         self, strike: Strike, ran: tuple[list[str], list[str]], since: float, name: str, timeout: float = 40.0
     ) -> None:
-        """How long it took until the first and the last of these workflows was no longer of those executors."""
+        """How long it took until none of these workflows was of those executors any more."""
         ids, executors = ran
         if not ids:
             return
         while time.monotonic() < since + timeout:
-            left = (await self.rows(LEFT, [ids, executors]))[0].n
-            if left < len(ids):
-                strike.figures.setdefault(f"{name}, first", time.monotonic() - since)
-            if not left:
-                strike.figures[f"{name}, all"] = time.monotonic() - since
+            if not (await self.rows(LEFT, [ids, executors]))[0].n:
+                strike.figures[name] = time.monotonic() - since
                 return
             await asyncio.sleep(LOOK)
 
