@@ -81,9 +81,15 @@ async def rows_told(
     cursor = connection.cursor(row_factory=namedtuple_row)
     # What goes out together is one implicit transaction. It is committed before the pipeline is left, and only then
     # is the answer read.
-    async with connection.pipeline():
-        await tell(connection, settings)
-        await cursor.execute(statement.encode(), params, prepare=False)
+    try:
+        async with connection.pipeline():
+            await tell(connection, settings)
+            await cursor.execute(statement.encode(), params, prepare=False)
+    except psycopg.OperationalError as error:
+        # An error of the commit itself leaves the driver in the middle of the pipeline, of which it then complains.
+        if error.sqlstate is None and isinstance(error.__context__, psycopg.Error):
+            raise error.__context__ from None
+        raise
     return await cursor.fetchall() if cursor.description else []
 
 

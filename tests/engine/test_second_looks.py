@@ -351,6 +351,7 @@ async def test_a_peer_that_an_outage_kept_silent_is_given_the_time_to_live_to_co
 # ---- the server
 
 
+@pytest.mark.direct
 async def test_no_session_is_kept_that_was_opened_while_the_server_was_read_only(engine: Engine):
     """As a stand-by is before it takes over: it accepts sessions, and goes on to refuse their writes."""
 

@@ -38,7 +38,7 @@ class TestDatabase(db.Database):
     __test__ = False
 
     def __init__(self, url: str) -> None:
-        super().__init__(ways.by_way(url))
+        super().__init__(url)
         self._opened: list[db.Connection] = []
         event.listen(
             self._engine.sync_engine, "connect", lambda adapted, _: self._opened.append(adapted.driver_connection)
@@ -58,8 +58,10 @@ class TestDatabase(db.Database):
 class Engine:
     """One runtime after the other on one database. Definitions may be added at any time."""
 
-    def __init__(self, url: str, **limits: Any) -> None:
+    def __init__(self, url: str, *, by: str | None = None, **limits: Any) -> None:
+        """`by`: the URL by which the engine reaches the database, where that is another one."""
         self.url = url
+        self.by = by or ways.by_way(url)
         self.registry = Registry()
         self.ran: list[str] = []
         """What step bodies note of their runs, over all lives."""
@@ -86,7 +88,7 @@ class Engine:
 
     def open(self) -> TestDatabase:
         """The database of a new life."""
-        return TestDatabase(self.url)
+        return TestDatabase(self.by)
 
     async def start(self) -> Self:
         self._outside |= asyncio.all_tasks()

@@ -45,9 +45,11 @@ class Pooler:
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
-        """The URL of a database by way of the pooler."""
-        user = self._server.username
-        return f"postgresql://{user}@127.0.0.1:{self._port}/{database}"
+        """The URL of a database of the server, by way of the pooler; `database` is its own."""
+        return self._url(str(make_url(database).database))
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://{self._server.username}@127.0.0.1:{self._port}/{name}"
 
     @property
     def log(self) -> str:
@@ -81,7 +83,7 @@ class Pooler:
 
     def show(self, what: str) -> list[dict[str, object]]:
         """What its console says to `show pools`, say."""
-        with psycopg.connect(self.url("pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor) as console:
+        with psycopg.connect(self._url("pgbouncer"), autocommit=True, cursor_factory=psycopg.ClientCursor) as console:
             cursor = console.execute(f"show {what}".encode())
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -44,8 +44,11 @@ class Session(db.Line):
     async def blocks(self, name: str | None = None) -> int:
         """Wait until PostgreSQL reports that somebody (of this application name) waits for this session; its pid."""
 
+        # The sessions of a pooler are of all duties, one after the other.
+        sought = {"pid": self.connection.info.backend_pid, "name": None if ways.POOLED else name}
+
         async def waiting() -> int | None:
-            cursor = await self._witness.execute(WAITING, {"pid": self.connection.info.backend_pid, "name": name})
+            cursor = await self._witness.execute(WAITING, sought)
             row = await cursor.fetchone()
             return None if row is None else int(row.pid)
 

@@ -18,8 +18,9 @@ POOLED = os.environ.get("TEST_POOLER") == "true"
 NOTIFICATIONS = os.environ.get("TEST_NOTIFICATIONS") != "false"
 
 MARKERS = {
-    "direct": "what this test shows is said of connections to the database itself, not of a pooler's",
+    "direct": "what this test shows is said of sessions of one's own, which a pooler does not give",
     "hints": "what this test shows is said of hints between processes",
+    "pooler": "this test needs PgBouncer, which `make test-pooler` sees to",
 }
 
 _between: tuple[URL, Pooler] | None = None
@@ -30,8 +31,7 @@ def by_way(url: str) -> str:
     if _between is None:
         return url
     server, pooler = _between
-    database = make_url(url)
-    return pooler.url(str(database.database)) if database.set(database=server.database) == server else url
+    return pooler.url(url) if make_url(url).set(database=server.database) == server else url
 
 
 @contextmanager
@@ -51,6 +51,5 @@ def arranged(folder: Path, server: str) -> Iterator[None]:
 
 def left_out(item: pytest.Item) -> bool:
     """Whether a test has nothing to show by the ways of this run."""
-    return (POOLED and item.get_closest_marker("direct") is not None) or (
-        (POOLED or not NOTIFICATIONS) and item.get_closest_marker("hints") is not None
-    )
+    wanted = {"direct": not POOLED, "hints": NOTIFICATIONS and not POOLED, "pooler": POOLED}
+    return any(item.get_closest_marker(name) is not None and not here for name, here in wanted.items())
