@@ -75,7 +75,7 @@ class Cluster:
 
 
 def _until_ready(replica: Service) -> None:
-    eventually_sync(replica.ready, 40, lambda: replica.log)
+    eventually_sync(replica.ready, 90, lambda: replica.log)
 
 
 @contextmanager
