@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
@@ -75,7 +74,6 @@ class Asking(SideBySide):
 
     def _command(self, letter: str, command: Sequence[Any], side: int, key: str | None) -> None:
         if self.fits(self.id(letter), command):
-            event(f"command {command[0]}")
             self.send(self.id(letter), "do", self.own(command), side, key)
             self.settle()
 
@@ -85,13 +83,15 @@ class Asking(SideBySide):
         self.settle()
 
     def send(self, id: str, topic: str, payload: Any, side: int, key: str | None, query: str = "") -> Answer:
+        workflow = self.model.workflows.get(id)
+        before = 0 if workflow is None else len(workflow.messages)
         expected = self.model.send(id, topic, payload, key)
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"topic": topic, "payload": payload}
         answer = self.via(side).ask("POST", f"/workflows/{id}/messages{query}", body, headers=headers)
         self.check(answer, expected)
         if expected == CREATED:
-            assert answer.json["position"] == len(self.model.workflows[id].messages)
+            assert answer.json["position"] == before + 1
         return answer
 
     @rule(letter=letters, key=keys, value=values, side=sides)

@@ -1,20 +1,24 @@
 """Rules for what goes wrong: kills, freezes, lost answers, and what is done meanwhile."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
-from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from tests.model import looks
+from tests.model.asgi import Answer, Exchange, answered
 from tests.model.asking import Asking
-from tests.model.contract import CREATED, NOT_FOUND, OK
+from tests.model.contract import CREATED, NOT_FOUND, OK, Workflow
 from tests.model.contract import Answer as Due
-from tests.model.draws import JOURNAL, PLACES, letters, local, sides
+from tests.model.draws import JOURNAL, letters, local, losses, middles, sides
 from tests.model.replicas import Replica, Trap
 from tests.model.side_by_side import SOON
 from tests.support.waiting import eventually_sync
+
+Middle = tuple[Sequence[Any], str, int]
+mostly = st.sampled_from([True, True, False])
 
 
 class Disasters(Asking):
@@ -72,26 +76,35 @@ class Disasters(Asking):
         self.settle(anyway=True)
 
     @precondition(disaster)
-    @rule(letter=letters, command=local, side=sides, place=st.sampled_from(PLACES), nth=st.integers(1, 2))
-    def command_and_kill(self, letter: str, command: Sequence[Any], side: int, place: str, nth: int) -> None:
-        """Kill a replica somewhere in the middle of a command."""
+    @rule(letter=letters, middle=middles, side=sides, itself=mostly)
+    def command_and_kill(self, letter: str, middle: Middle, side: int, itself: bool) -> None:
+        """Kill a replica somewhere in the middle of a command, which was sent to itself or to the other."""
         self._count(1)
-        if self.fits(self.id(letter), command):
-            trap = self.replicas[side].kill_at(place, nth)
-            self.send(self.id(letter), "do", self.own(command), 1 - side, None)
-            self._until_struck(trap, letter)
-            event(f"killed at {place}" if trap.struck else "not killed")
-        self.replicas[side].kill()
+        (command, place, nth), replica = middle, self.replicas[side]
+        workflow = self.subject(letter, side)
+        trap = replica.kill_at(place, nth)
+        self._insist_on_a_command(workflow, command, side if itself else 1 - side)
+        self._until_struck(trap, workflow)
+        self.saw(f"killed at {place}" if trap.struck else "not killed")
+        if replica.up:
+            replica.kill()
         self.bury()
         self.settle(anyway=True)
 
-    def _until_struck(self, trap: Trap, letter: str) -> None:
+    def _insist_on_a_command(self, workflow: Workflow, command: Sequence[Any], side: int) -> None:
+        """Whether the answer is the first or a repeated one: it was sent once."""
+        key, body = f"key-{len(workflow.messages)}", {"topic": "do", "payload": self.own(command)}
+        assert self.model.send(workflow.id, "do", body["payload"], key) == CREATED
+        headers = {"Idempotency-Key": key}
+        answer = self.insist(side, "POST", f"/workflows/{workflow.id}/messages", body, headers=headers)
+        assert answer.status in (200, 201), answer
+
+    def _until_struck(self, trap: Trap, workflow: Workflow) -> None:
         """Wait for a trap, for as long as there may be anything to pass by."""
-        workflow = self.workflow(letter)
-        witness = next(r for r in self.replicas if r.trap is not trap)
+        witness = next(replica for replica in self.replicas if replica.up and replica.trap is not trap)
 
         def over() -> bool:
-            if trap.struck or workflow is None:
+            if trap.struck:
                 return True
             seen = witness.run(looks.look(witness, workflow))
             return looks.difference(workflow, seen) is None
@@ -99,54 +112,29 @@ class Disasters(Asking):
         eventually_sync(over, SOON)
 
     @precondition(both_up)
-    @rule(
-        letter=letters,
-        command=local,
-        trapped=sides,
-        side=sides,
-        place=st.sampled_from([*JOURNAL, "transaction.before_commit", "transaction.after_commit", "mail.after_commit"]),
-        key=st.sampled_from(["three", "four"]),
-    )
-    def command_and_lose_an_answer(
-        self, letter: str, command: Sequence[Any], trapped: int, side: int, place: str, key: str
-    ) -> None:
+    @rule(letter=letters, loss=losses, side=sides, itself=mostly)
+    def command_and_lose_an_answer(self, letter: str, loss: tuple[Any, str], side: int, itself: bool) -> None:
         """A connection to the database breaks: before a commit it never arrived, after it nobody was told."""
-        id = self.id(letter)
-        if not self.fits(id, command):
-            return
+        (command, place), replica = loss, self.replicas[side]
         self.faults += 1
-        trap = self.replicas[trapped].lose_at(place, 1)
-        body = {"topic": "do", "payload": self.own(command)}
-        expected = self.model.send(id, "do", body["payload"], key)
-        answer = self.insist(side, "POST", f"/workflows/{id}/messages", body, headers={"Idempotency-Key": key})
-        if expected == CREATED and trap.struck:
-            assert answer.status in (200, 201), answer
-            event(f"answer lost at {place}")
-        else:
-            self.check(answer, expected)
-        self.settle(anyway=True)
-        self.replicas[trapped].trap = None
+        workflow = self.subject(letter, side)
+        trap = replica.lose_at(place, 1)
+        self._insist_on_a_command(workflow, command, side if itself else 1 - side)
+        self.settle()
+        self.saw(f"answer lost at {place}" if trap.struck else "no answer lost")
+        replica.trap = None
 
     @precondition(both_up)
-    @rule(
-        letter=letters,
-        name=st.sampled_from(["puppet", "count"]),
-        side=sides,
-        place=st.sampled_from(JOURNAL),
-        dies=st.booleans(),
-    )
-    def start_and_get_no_answer(self, letter: str, name: str, side: int, place: str, dies: bool) -> None:
+    @rule(name=st.sampled_from(["puppet", "count"]), side=sides, place=st.sampled_from(JOURNAL), dies=st.booleans())
+    def start_and_get_no_answer(self, name: str, side: int, place: str, dies: bool) -> None:
         """The same start is sent again until there is an answer: it is one workflow."""
-        id, replica = self.id(letter), self.replicas[side]
+        id, replica = f"{self.prefix}{next(self._subjects)}", self.replicas[side]
         self.faults += 1
         trap = replica.kill_at(place, 1) if dies else replica.lose_at(place, 1)
-        expected = self.model.start(id, name, 1)
+        assert self.model.start(id, name, 1) == CREATED
         answer = self.insist(side, "POST", "/workflows", {"id": id, "name": name, "input": 1})
-        if expected == CREATED and trap.struck:
-            assert answer.status in (200, 201), answer
-            event(f"start without an answer at {place}")
-        else:
-            self.check(answer, expected)
+        assert answer.status == 201 or (answer.status == 200 and trap.struck), answer
+        self.saw(f"start without an answer at {place}" if trap.struck else "an answer after all")
         replica.trap = None
         if dies and replica.up:
             replica.kill()
@@ -163,8 +151,10 @@ class Disasters(Asking):
     )
     def ask_and_get_no_answer(self, letter: str, what: str, when: str, side: int, dies: bool) -> None:
         """Asked again, it is answered as if it had been asked once, or as what is there by then."""
-        id, replica = self.id(letter), self.replicas[side]
+        replica, id = self.replicas[side], self.subject(letter, side).id
         self.faults += 1
+        if what in ("resume", "delete"):
+            self.check(self.via(side).ask("POST", f"/workflows/{id}/cancel"), self.model.cancel(id))
         place = f"{what}.{when}_commit"
         if when == "after" and what != "mail" and not dies:
             place = "database.after_commit"
@@ -184,7 +174,7 @@ class Disasters(Asking):
             answer = self.insist(side, "POST", f"/workflows/{id}/{what}")
         seen = (answer.status, answer.code)
         assert seen == expected or (trap.struck and not expected.code and seen == repeated), (expected, answer)
-        event(f"no answer at {trap.point}" if trap.struck else "an answer after all")
+        self.saw(f"no answer at {trap.point}" if trap.struck else "an answer after all")
         replica.trap = None
         if dies and replica.up:
             replica.kill()
@@ -194,10 +184,8 @@ class Disasters(Asking):
     @precondition(both_up)
     @rule(
         letter=letters,
-        command=local,
+        middle=middles,
         side=sides,
-        place=st.sampled_from(PLACES),
-        nth=st.integers(1, 2),
         deeds=st.sampled_from(
             [
                 ["declare dead"],
@@ -210,44 +198,55 @@ class Disasters(Asking):
                 ["cancel", "delete", "start"],
             ]
         ),
+        itself=mostly,
         stays=st.booleans(),
     )
     def act_behind_the_back_of_a_frozen_one(
-        self,
-        letter: str,
-        command: Sequence[Any],
-        side: int,
-        place: str,
-        nth: int,
-        deeds: Sequence[str],
-        stays: bool,
+        self, letter: str, middle: Middle, side: int, deeds: Sequence[str], itself: bool, stays: bool
     ) -> None:
         """A replica stands still in the middle of a command; what it meant to write counts only if it is still its own.
 
-        `stays`: it goes on with a later rule, or with this one.
+        `itself`: the command was sent to the one that stands still. `stays`: it goes on with a later rule, or with
+        this one.
         """
-        id, frozen = self.id(letter), self.replicas[side]
-        workflow, dies = self.model.workflows.get(id), "declare dead" in deeds
+        (command, place, nth), frozen = middle, self.replicas[side]
         self.faults += 1
-        if workflow is not None and not workflow.terminal and self.fits(id, command) and not self.awaited(id):
-            trap = frozen.freeze_at(place, nth)
+        workflow = self.subject(letter, side)
+        id, dies, answers = workflow.id, "declare dead" in deeds, None
+        trap = frozen.freeze_at(place, nth)
+        if itself:
+            answers = self._send_to(frozen, trap, workflow, self.own(command))
+        else:
             self.send(id, "do", self.own(command), 1 - side, None)
-            self._until_struck(trap, letter)
-            frozen.freeze(unless=trap)
-            self.alive[0].end_idle_transactions_of(frozen)
-            event(f"frozen at {place}" if trap.struck else "not frozen in the middle")
-            for deed in deeds:
-                self._do_to(id, deed, frozen)
-        elif dies:
-            frozen.freeze()
-            self.declare_dead(frozen)
+        self._until_struck(trap, workflow)
+        frozen.freeze(unless=trap)
+        self.alive[0].end_idle_transactions_of(frozen)
+        self.saw(f"frozen at {place}" if trap.struck else "not frozen in the middle")
+        for deed in deeds:
+            self._do_to(id, deed, frozen)
         if dies:
             self.settle(anyway=True)
         if not dies:
             frozen.thaw()
         elif not stays:
             self.wake_up(frozen)
+        if answers is not None and not frozen.frozen:
+            self.check(answered(answers), CREATED)
         self.settle(anyway=True)
+
+    def _send_to(self, frozen: Replica, trap: Trap, workflow: Workflow, command: Sequence[Any]) -> "Future[Answer]":
+        """Send a command to one that may stand still before it answers, but not before the message is there."""
+        assert self.model.send(workflow.id, "do", command) == CREATED
+        target, body = f"/workflows/{workflow.id}/messages", {"topic": "do", "payload": command}
+        asked = frozen.begin(Exchange("POST", target, body))
+        eventually_sync(lambda: asked.done() or trap.struck)
+        found = self.replicas[1 - self.replicas.index(frozen)].ask("GET", f"{target}?limit=1000").json["messages"]
+        if len(found) < len(workflow.messages):
+            # What it passed was something else's: let it go on, to stand still when all is done.
+            eventually_sync(lambda: frozen.frozen)
+            frozen.thaw()
+            trap.struck = False
+        return asked
 
     def _do_to(self, id: str, deed: str, frozen: Replica) -> None:
         side = 1 - self.replicas.index(frozen)
@@ -281,10 +280,8 @@ class Disasters(Asking):
     @rule(letter=letters, command=local, side=sides, other=sides)
     def cancel_in_the_middle(self, letter: str, command: Sequence[Any], side: int, other: int) -> None:
         """Whoever comes first: nothing is committed after the answer to a cancel."""
-        workflow = self.workflow(letter)
-        if workflow is None or workflow.terminal or not self.fits(workflow.id, command) or self.awaited(workflow.id):
-            return
         self.faults += 1
+        workflow = self.subject(letter, side)
         self.send(workflow.id, "do", self.own(command), side, None)
         self._cancel_in_the_middle(workflow.id, other)
         self.settle(anyway=True)

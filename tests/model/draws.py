@@ -55,16 +55,24 @@ OF_OTHERS = ("child", "result", "stop", "watch", "tell")
 """Commands whose first argument is the id of another workflow."""
 
 JOURNAL = ("journal.before_flush", "journal.after_flush")
-PLACES = (
-    *JOURNAL,
-    "step.before_call",
-    "step.after_call",
-    "transaction.before_commit",
-    "transaction.after_commit",
-    "mailbox.before_read",
-    "executor.before_claim",
-    "executor.after_claim",
-    "executor.after_read",
-    "lookup.after_unread",
+_elsewhere = ("mailbox.before_read", "lookup.after_unread", "executor.after_claim", "executor.after_read")
+_steps = ("step.before_call", "step.after_call")
+_transactions = ("transaction.before_commit", "transaction.after_commit")
+
+
+def _middles(commands: st.SearchStrategy[Any], *places: str) -> st.SearchStrategy[tuple[Any, str, int]]:
+    return st.tuples(commands, st.sampled_from([*JOURNAL, *places]), st.sampled_from([1, 1, 1, 2]))
+
+
+middles = st.one_of(
+    _middles(local, *_elsewhere),
+    _middles(st.one_of(st.tuples(st.just("step"), labels), st.tuples(st.just("both"), labels, labels)), *_steps),
+    _middles(st.tuples(st.just("write"), labels.map(TRANSACTIONS.__add__)), *_transactions),
 )
-"""Where a replica is killed or frozen in the middle of a command."""
+"""A command, and where in the middle of it something happens to a replica: at which point, and when it is passed for
+the how manieth time."""
+losses = st.one_of(
+    st.tuples(local, st.sampled_from([*JOURNAL, "mail.after_commit"])),
+    st.tuples(st.tuples(st.just("write"), labels.map(TRANSACTIONS.__add__)), st.sampled_from(_transactions)),
+)
+"""A command, and where an answer of the database to it is lost."""

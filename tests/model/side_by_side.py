@@ -4,14 +4,14 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.model import draws, looks
 from tests.model.asgi import NOTHING, Answer, Lost
+from tests.model.contract import CREATED, Contract, Workflow
 from tests.model.contract import Answer as Due
-from tests.model.contract import Contract, Workflow
 from tests.model.puppet import ran
 from tests.model.replicas import Replica
 from tests.support.waiting import eventually_sync
@@ -25,6 +25,8 @@ _numbers = itertools.count(1)
 class SideBySide(RuleBasedStateMachine):
     """One example: workflows of its own, on replicas that are there already."""
 
+    struck: ClassVar[Counter[str]] = Counter()
+    """What has gone wrong so far, over all examples. A fault counts when it has been seen to strike."""
     most_disasters = 4
     """Of those that cost as much as many other rules."""
 
@@ -34,6 +36,7 @@ class SideBySide(RuleBasedStateMachine):
         self.model = Contract()
         self.prefix = f"m{next(_numbers)}-"
         self.disasters = self.faults = self.seen = 0
+        self._subjects = itertools.count(1)
         self.recorded: Counter[tuple[str, int]] = Counter()
         """Steps and transactions of deleted workflows: (id, label)."""
         for replica in replicas:
@@ -76,6 +79,18 @@ class SideBySide(RuleBasedStateMachine):
         waiting = [w.progress.doing for w in self.model.workflows.values() if not w.terminal]
         return any(doing is not None and doing[0] in ("watch", "result") and doing[1] == id for doing in waiting)
 
+    def subject(self, letter: str, side: int) -> Workflow:
+        """A puppet that waits for a command and that nobody else waits for; a new one if that is what it takes."""
+        workflow = self.workflow(letter)
+        idle = workflow is not None and workflow.status == "ACTIVE" and workflow.progress.doing is None
+        if workflow is not None and idle and not self.awaited(workflow.id):
+            return workflow
+        id = f"{self.prefix}{next(self._subjects)}"
+        self.check(self.via(side).ask("POST", "/workflows", {"id": id, "name": "puppet"}), CREATED)
+        assert self.model.start(id, "puppet", None) == CREATED
+        self.settle()
+        return self.model.workflows[id]
+
     def check(self, answer: Answer, expected: Due) -> None:
         assert (answer.status, answer.code) == expected, f"{expected} was due: {answer}"
 
@@ -90,6 +105,9 @@ class SideBySide(RuleBasedStateMachine):
                 if answer.status != 503:
                     return answer
         raise AssertionError(f"{method} {target} is refused for ever")
+
+    def saw(self, what: str) -> None:
+        self.struck[what] += 1
 
     def bury(self) -> None:
         """Whoever was killed is declared dead, and what it ran is taken over."""
