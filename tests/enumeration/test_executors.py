@@ -8,6 +8,7 @@ second does its work.
 import asyncio
 import itertools
 from collections import Counter
+from typing import Any
 
 from app.engine import points
 from app.errors import MilepostError
@@ -123,7 +124,26 @@ async def test_an_executor_that_dies_in_the_middle_of_a_flush_writes_all_of_it_o
         assert struck >= 3
 
 
-async def stands_still(started: "asyncio.Task[None]", halt: Halt) -> bool:
+async def test_of_two_who_start_one_id_at_once_one_is_told_that_it_did(database_url: str):
+    """Each has seen that there is none, and writes."""
+    async with replicas(database_url, "a", "b") as (a, b):
+        await a.execute(LEDGER)
+        define(a)
+        define(b)
+        points.install(halt := Halt(a, 1, ("journal.before_flush",)))
+        first = a.beside(a.creates("order", "w"))
+        try:
+            assert await stands_still(first, halt)
+            assert await b.creates("order", "w")
+        finally:
+            await halt.release()
+        assert not await first
+        await b.output("w")
+        assert not a.ran
+        await a.audit.is_content()
+
+
+async def stands_still(started: "asyncio.Task[Any]", halt: Halt) -> bool:
     """Whether it is halted; False: it went through to its end."""
     while not started.done():
         if halt.armed and await halt.strikes():

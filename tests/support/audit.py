@@ -133,6 +133,7 @@ create trigger audit after insert or update on events for each row execute funct
 create trigger audit after insert or update on messages for each row execute function audit.message();
 create trigger audit after insert on executors for each row execute function audit.executor();
 create trigger halt before insert on steps for each row execute function audit.halt();
+create trigger halt before insert on workflows for each row execute function audit.halt();
 
 create view audit.breaches as
 select 'written by who does not own it' as breach, workflow_id, what || ' ' || coalesce(place::text, kind, key, '')

@@ -19,6 +19,8 @@ import psycopg
 from sqlalchemy import event
 
 from app.engine import points
+from app.engine.commands import Start
+from app.model import WorkflowId
 from app.store import db
 from tests.support import audit, waiting
 from tests.support.audit import Audit
@@ -101,6 +103,11 @@ class Replica(Engine):
     def audit(self) -> Audit:
         assert self._eye
         return Audit(self._eye)
+
+    async def creates(self, program: str, id: str) -> bool:
+        """Start a workflow; whether this is told to have done it."""
+        started = await self.runtime.commands.start(Start(program, id=WorkflowId(id)))
+        return started.created
 
     async def ended(self, id: str) -> None:
         """Wait until a workflow has, or is gone, by the table: between beats a replica hears of nobody.
@@ -309,7 +316,8 @@ async def replicas(url: str, *names: str, **limits: Any) -> AsyncIterator[list[R
 
 
 class Halt:
-    """Stops a replica inside of a statement that records steps: it has read what it goes by, and has written nothing.
+    """Stops a replica inside of a statement that starts workflows or records steps: it has read what it goes by, and
+    has written nothing.
 
     The point of `nth` is the last one that it passes before."""
 
