@@ -2,7 +2,8 @@
 
 Dead is who has given no heartbeat for the time-to-live; or whose session lock was free at two looks with
 no heartbeat in between. A restart of PostgreSQL frees all locks at once and silences everybody, so after
-one nobody is declared dead before a whole time-to-live of service.
+one nobody is declared dead before a whole time-to-live of service. Nor does silence alone prove anything to a
+process that has been there for less than that: an outage may have been over just before it began.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Recovery(Service):
         self._tried = float("-inf")
         self._left = False
         self._beaten = self._steady = float("-inf")
+        self._first = float("inf")
 
     # ---- what each beat brings
 
@@ -65,7 +67,7 @@ class Recovery(Service):
         if now - self._beaten > self._time_to_live / 2 and self._beaten > float("-inf"):
             # The database was away for this process, so perhaps for all.
             self._steady = now
-        self._beaten = now
+        self._beaten, self._first = now, min(now, self._first)
         dead = [peer.id for peer in beat.peers if peer.alive and self._is_dead(peer, beat)]
         if dead:
             since = max(peer.heartbeat_at for peer in beat.peers if peer.id in dead)
@@ -81,7 +83,8 @@ class Recovery(Service):
         if beat.uptime < self._time_to_live:
             return False
         now = asyncio.get_running_loop().time()
-        if peer.silent_for > self._time_to_live:
+        # What kept them silent may have been an outage that was over just before this process began.
+        if peer.silent_for > self._time_to_live and now - self._first >= self._time_to_live:
             return now - self._steady >= self._time_to_live
         suspicion = self._suspects.get(peer.id)
         if peer.locked or suspicion is None or suspicion.heartbeat_at != peer.heartbeat_at:

@@ -9,7 +9,7 @@ from app import Context
 from app.engine import recovery
 from tests.support import rows
 from tests.support.beats import beat, rests
-from tests.support.engine import running
+from tests.support.engine import Engine, running
 from tests.support.points import Gate, at
 from tests.support.sessions import Session, observer
 from tests.support.waiting import eventually
@@ -54,6 +54,12 @@ async def alive(look: Session, id: str = "peer") -> bool:
     return bool(await look.rows("select id from executors where id = %(id)s and alive", {"id": id}))
 
 
+async def dies(engine: Engine, look: Session) -> bool:
+    """Whether the peer is dead after one more look."""
+    await beat(engine)
+    return not await alive(look)
+
+
 async def test_who_lost_its_lock_and_beats_on_is_not_dead(database_url, look: Session):
     """As after a cut of its connection: the lock is free at every look, and there is a sign of life between them."""
     async with running(database_url, beat=1.0, time_to_live=1.0) as engine:
@@ -63,19 +69,15 @@ async def test_who_lost_its_lock_and_beats_on_is_not_dead(database_url, look: Se
             await beat(engine)
             assert await alive(look)
 
-        async def dies() -> bool:
-            await beat(engine)
-            return not await alive(look)
-
         await passes(6 * BETWEEN, lives)
-        await eventually(dies, message="it is never dead")
+        await eventually(lambda: dies(engine, look), message="it is never dead")
 
 
 async def test_a_server_that_was_just_started_buries_nobody(database_url, look: Session):
     """It has freed all locks at once, and nobody could beat while it was away."""
-    await look.rows(SILENT)
     (row,) = await look.rows("select extract(epoch from now() - pg_postmaster_start_time())::float8 as up")
-    assert row.up < 3000
+    silent = "update executors set heartbeat_at = now() - %(seconds)s * interval '1 second' where id = 'peer'"
+    await look.rows(silent, {"seconds": row.up + 600})
     async with running(database_url, beat=1.0, time_to_live=row.up + 300) as engine:
 
         async def lives() -> None:
@@ -83,6 +85,39 @@ async def test_a_server_that_was_just_started_buries_nobody(database_url, look: 
             assert await alive(look)
 
         await passes(4 * BETWEEN, lives)
+
+
+async def test_whoever_has_just_begun_gives_those_it_finds_silent_time_to_come_back(database_url, look: Session):
+    """They may have been cut off all, until a moment ago. This one holds its lock, so it lives; or hangs."""
+    await look.rows(SILENT)
+    await look.rows("select pg_advisory_lock(0)")
+    began = asyncio.get_running_loop().time()
+    async with running(database_url, beat=1.0, time_to_live=1.5) as engine:
+
+        async def lives() -> None:
+            await beat(engine)
+            assert await alive(look) or asyncio.get_running_loop().time() - began >= 1.5
+
+        await passes(4 * BETWEEN, lives)
+        await eventually(lambda: dies(engine, look), message="it is never dead")
+
+
+async def test_whoever_is_back_first_after_an_outage_gives_the_others_time_to_come_back(database_url, look: Session):
+    async with running(database_url, beat=3600.0, time_to_live=1.5) as engine:
+        loop = asyncio.get_running_loop()
+
+        async def lives() -> None:
+            await look.rows(SIGN)
+            await beat(engine)
+
+        await passes(2.0, lives)
+        await look.rows(SILENT)
+        # No beat of its own is answered for longer than half the time-to-live.
+        away_until = loop.time() + 1.0
+        await eventually(lambda: loop.time() > away_until)
+        await beat(engine)
+        assert await alive(look)
+        await eventually(lambda: dies(engine, look), message="it is never dead")
 
 
 async def test_a_beat_that_comes_before_the_burial_prevents_it(database_url, look: Session):
@@ -98,8 +133,7 @@ async def test_a_beat_that_comes_before_the_burial_prevents_it(database_url, loo
             await rests(engine)
         assert await alive(look)
         await look.rows(SILENT)
-        await beat(engine)
-        assert not await alive(look)
+        await eventually(lambda: dies(engine, look), message="it is never dead")
 
 
 async def test_who_loses_its_sessions_again_and_again_goes_on_as_itself(database_url, monkeypatch):

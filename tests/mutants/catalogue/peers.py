@@ -76,8 +76,8 @@ MUTANTS = [
         "who lives and who is dead is told by one clock, the database's",
         "engine/recovery.py",
         (
-            "        if peer.silent_for > self._time_to_live:\n",
-            '        if __import__("time").time() - peer.heartbeat_at > self._time_to_live:\n',
+            "if peer.silent_for > self._time_to_live and",
+            'if __import__("time").time() - peer.heartbeat_at > self._time_to_live and',
         ),
         tests=["tests/guarantees/test_clocks.py::test_a_clock_that_is_wrong_buries_nobody"],
     ),
@@ -89,16 +89,18 @@ MUTANTS = [
         tests=[f"{DEATHS}::test_a_server_that_was_just_started_buries_nobody"],
     ),
     mutant(
+        "dead at first sight",
+        "whoever has just begun gives those it finds silent time to come back",
+        "engine/recovery.py",
+        (" and now - self._first >= self._time_to_live:", ":"),
+        tests=[f"{DEATHS}::test_whoever_has_just_begun_gives_those_it_finds_silent_time_to_come_back"],
+    ),
+    mutant(
         "dead after an outage",
         "whoever is the first to be back gives the others time to come back",
         "engine/recovery.py",
         ("            return now - self._steady >= self._time_to_live\n", "            return True\n"),
-        tests=[
-            (
-                "tests/engine/test_second_looks.py"
-                "::test_a_peer_that_an_outage_kept_silent_is_given_the_time_to_live_to_come_back"
-            )
-        ],
+        tests=[f"{DEATHS}::test_whoever_is_back_first_after_an_outage_gives_the_others_time_to_come_back"],
     ),
     mutant(
         "the buried is not asked again",
