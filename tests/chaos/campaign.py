@@ -16,7 +16,7 @@ from statistics import quantiles
 from typing import Any
 
 from app.release import VERSION
-from tests.chaos.client import Client, Outcome, Records, wall
+from tests.chaos.client import Client, Look, Outcome, Records, wall
 from tests.chaos.cluster import SETTINGS, Cluster
 from tests.chaos.faults.schedule import Schedule
 from tests.chaos.faults.stage import Stage, Strike
@@ -26,6 +26,9 @@ from tests.support.service import plain
 
 QUIET_AFTER = 3.0
 """Seconds after a fault in which it may still be felt."""
+DEAFENING = frozenset({"notifications lost", "listeners ended"})
+LATEST = 6.0
+"""Seconds after a commit in which whoever waits for it is told, whatever becomes of notifications."""
 PATIENCE = 90.0
 """Seconds that all workflows get to end after everything was healed."""
 PROGRESS = 10.0
@@ -150,8 +153,12 @@ class Campaign:
 
     def _results(self, load: Load, schedule: Schedule, verdict: Verdict) -> dict[str, Any]:
         records = self._records
+        for look, seconds in self._quiet(verdict, [s for s in schedule.strikes if s.kind not in DEAFENING]):
+            if seconds > LATEST:
+                verdict.add(look.workflow_id, [f"{look} was told {seconds:.1f} s late"])
         violations = {"requests": records.violations} if records.violations else {}
-        quiet, all_late = self._lateness(schedule.strikes, verdict)
+        quiet = [seconds for _, seconds in self._quiet(verdict, schedule.strikes)]
+        everybody = [seconds for _, seconds in verdict.late]
         return {
             "seed": self._plan.seed,
             "seconds": self._plan.seconds,
@@ -171,7 +178,7 @@ class Campaign:
             "logs_read": len(load.readings),
             "resources": self._resources,
             "left_open": self._left_open,
-            "wake_ups": {"without a fault": _spread(quiet), "all": _spread(all_late)},
+            "wake_ups": {"without a fault": _spread(quiet), "all": _spread(everybody)},
             "strikes": [asdict(strike) | {"overlaps": self._overlaps(strike, schedule)} for strike in schedule.strikes],
             "violations": {**violations, **verdict.violations},
             "valid": _share(records.outcomes) >= 0.5,
@@ -183,16 +190,15 @@ class Campaign:
             for other in schedule.strikes
         )
 
-    def _lateness(self, strikes: list[Strike], verdict: Verdict) -> tuple[list[float], list[float]]:
-        """How late readers were told, in seconds: while there was no fault, and in all."""
+    def _quiet(self, verdict: Verdict, strikes: list[Strike]) -> list[tuple[Look, float]]:
+        """Whose wait met none of these faults."""
         drift = wall(0.0)
         spans = [(strike.began + drift, strike.healed + drift + QUIET_AFTER) for strike in strikes]
-        quiet = [
-            seconds
+        return [
+            (look, seconds)
             for look, seconds in verdict.late
             if not any(began < look.ended and look.began < ended for began, ended in spans)
         ]
-        return quiet, [seconds for _, seconds in verdict.late]
 
     def keep(self, results: dict[str, Any]) -> Path:
         """Write the results down, and the histories of whoever is in violation."""

@@ -244,7 +244,7 @@ class Load:
     async def _follow_key(self, program: Program, id: str, rng: random.Random) -> None:
         key, after = rng.choice(KEYS), 0
         while True:
-            answer, _ = await self._look(program, id, key, after, rng.choice((0.0, 0.5, 2.0, 5.0)))
+            answer, _ = await self._look(program, id, key, after, rng.choice((0.0, 0.5, 2.0, 20.0)))
             if answer is None or answer.status == 202:
                 await asyncio.sleep(0.1)
             elif answer.status == 200:

@@ -72,7 +72,7 @@ def _of_mail(link: Link, data: bytes) -> bool:
 
 
 def _of_anybody(link: Link, data: bytes) -> bool:
-    return True
+    return link.duty != "milepost"  # which is how a session is called before it has a duty
 
 
 def _of_takers(link: Link, data: bytes) -> bool:
@@ -86,11 +86,12 @@ WANTED = {
     "claims and beats": _of_takers,
     "everything": _of_anybody,
 }
+WEIGHTS = (3, 4, 2, 2, 2)
 
 
 async def _cut(stage: Stage, strike: Strike, rng: random.Random, cut: Cut) -> None:
     replica: Replica = stage.replica(rng)
-    what = rng.choice(list(WANTED))
+    what = rng.choices(list(WANTED), WEIGHTS)[0]
     strike.target = f"{replica.name}, {what}"
     async with replica.busy:
         count = rng.randint(3, 12)
