@@ -112,6 +112,24 @@ def test_a_hostile_body_is_refused_with_a_short_answer_while_others_are_answered
     eventually_sync(harmless, 30, lambda: f"others waited {min(seen):.3f} s at best")
 
 
+@pytest.mark.parametrize("what", ["numbers", "lists", "objects"])
+def test_what_takes_long_to_be_judged_is_judged_aside(port: int, what: str):
+    """However busy the machine is, others wait for a part of that time only."""
+    body = HOSTILE[f"a fault at the end of many {what}"].encode()
+    shares: list[float] = []
+
+    def aside() -> bool:
+        with Watch.over(port) as watch:
+            eventually_sync(lambda: watch.count > 5, 30)
+            watch.slowest, began = 0.0, time.monotonic()
+            posted(port, body)
+            seconds = time.monotonic() - began
+        shares.append(watch.slowest / seconds)
+        return shares[-1] < 0.6
+
+    eventually_sync(aside, 20, lambda: f"others waited for {min(shares):.0%} of it at best")
+
+
 def test_a_body_is_refused_by_its_length_before_any_of_it_comes(connection: Connection):
     connection.send(START + b"Content-Length: %d\r\n\r\n" % (LIMIT + 1))
     _is_refused(connection.answer())
