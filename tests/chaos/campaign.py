@@ -27,7 +27,7 @@ from tests.support.service import plain
 QUIET_AFTER = 3.0
 """Seconds after a fault in which it may still be felt."""
 DEAFENING = frozenset({"notifications lost", "listeners ended"})
-LATEST = 6.0
+LATEST = 10.0
 """Seconds after a commit in which whoever waits for it is told, whatever becomes of notifications."""
 PATIENCE = 90.0
 """Seconds that all workflows get to end after everything was healed."""
