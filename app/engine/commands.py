@@ -226,6 +226,7 @@ class Commands:
         """Start a child in one commit with its parent's fence; one that this parent started before is the same."""
         digest = values.digest_of_text(input)
         while True:
+            await run.lightened()
             birth = run.bear(
                 id,
                 _row(

@@ -17,6 +17,7 @@ from app.engine.lookup import Lookup
 from app.engine.points import around, point
 from app.engine.replay import History
 from app.engine.run import Run
+from app.engine.scribe import Backlog
 from app.engine.service import Service
 from app.errors import DatabaseUnavailable, WorkflowNotFound, WorkflowNotRegistered
 from app.model import ExecutorId, WorkflowId
@@ -77,6 +78,7 @@ class Executor(Service):
         self._summoned = 0
         """Workflows that were made due by this process, as far as it has not claimed for them yet."""
         self.draining = False
+        self.backlog = Backlog()
         self.id = ExecutorId("")
 
     # ---- room

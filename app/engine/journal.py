@@ -334,8 +334,8 @@ class _Queue:
             taken.update(birth.id for birth in births)
             for birth in births:
                 birth.sent = True
-            rows += 1 if isinstance(item, Birth) else item[1].rows + len(births)
-            size += sum(len(birth.row) for birth in births) + (0 if isinstance(item, Birth) else item[1].size)
+            rows += 1 if isinstance(item, Birth) else item[1].rows
+            size += len(item.row) if isinstance(item, Birth) else item[1].size
             items.append(item)
         self._waiting.extendleft(reversed(rivals))
         return items

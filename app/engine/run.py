@@ -32,7 +32,7 @@ from app.engine.calls import Call, Effect, Mail, Outcome, Waiting
 from app.engine.clock import Clock
 from app.engine.journal import Birth, Entry, Journal, Lane
 from app.engine.replay import History
-from app.engine.scribe import Scribe
+from app.engine.scribe import Backlog, Scribe
 from app.errors import (
     Aborted,
     AuthoringError,
@@ -69,6 +69,7 @@ class Owner(Protocol):
     """What a run tells its executor."""
 
     draining: bool
+    backlog: Backlog
 
     def ended(self, run: Run) -> None:
         """It has ended, or is not ours any more: forget it."""
@@ -113,6 +114,7 @@ class Run:
         """What has been found of its messages, by topic."""
         self.committing = asyncio.Lock()
         """Held by a transaction from the numbering of its record to its commit."""
+        self._queue = asyncio.Lock()
         self._outer = asyncio.get_running_loop()
         self._owner, self._clock, self._linger = owner, clock, linger
         self._phase = Phase.LIVE
@@ -131,6 +133,7 @@ class Run:
             position=history.position,
             waits=history.waits,
             fertile=owned.barren > 0,
+            backlog=owner.backlog,
             opened=lambda: journal.enlist(self),
         )
         self._scheduled = self._news = False
@@ -264,6 +267,14 @@ class Run:
 
     def expect_callback(self, call: Call, token_hash: str, expires: float) -> None:
         self._scribe.callback(call, token_hash, expires)
+
+    async def lightened(self) -> None:
+        """Returns when no more of it waits for its commit than may; to many callers in their order."""
+        if not self._scribe.heavy and not self._queue.locked():
+            return
+        async with self._queue:
+            while self._scribe.heavy:
+                await self._scribe.until_committed()
 
     def bear(self, id: WorkflowId, row: str) -> Birth:
         """Start a child in this workflow's next entry, so behind its fence."""

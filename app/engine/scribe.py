@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from app import values
@@ -15,6 +16,16 @@ from app.store.steps import Recorded
 MAX_RECORDS = 1_000
 MAX_PENDING_BYTES = 4 * 1_048_576
 """A workflow with more than this uncommitted stands still until it is."""
+MAX_ALL_BYTES = 64 * 1_048_576
+SHARE = 65_536
+"""When more than this is uncommitted of all workflows of a process, one stands still with so many bytes of it."""
+
+
+@dataclass(slots=True)
+class Backlog:
+    """What is uncommitted of all workflows of a process."""
+
+    bytes: int = 0
 
 
 def _nothing() -> None:
@@ -33,9 +44,13 @@ class Scribe:
         position: int,
         waits: Iterable[int],
         fertile: bool,
+        backlog: Backlog,
         opened: Callable[[], None],
     ) -> None:
         self._id, self._done, self._position, self._fertile, self._opened = id, done, position, fertile, opened
+        self._backlog = backlog
+        self._sizes: dict[int, int] = {}
+        """Bytes of entries that are not committed, by number."""
         self._entry: Entry | None = None
         self._written = set(waits)
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
@@ -70,7 +85,7 @@ class Scribe:
     def commit(self, serial: int) -> None:
         """The entries up to this one are on disk."""
         self.committed = serial
-        self.heavy = False
+        self._lighten(serial)
         waiting, self._commits = self._commits, []
         for awaited, future in waiting:
             if awaited > serial:
@@ -91,7 +106,7 @@ class Scribe:
         """What is not committed never will be."""
         self._entry = None
         self.committed = self.serial
-        self.heavy = False
+        self._lighten(self.serial)
         waiting, self._commits = self._commits, []
         for _, future in waiting:
             if not future.done():
@@ -103,7 +118,19 @@ class Scribe:
         self._opened = _nothing
 
     def _weigh(self, entry: Entry) -> None:
-        self.heavy = self.heavy or entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES
+        self._backlog.bytes += entry.size - self._sizes.get(entry.serial, 0)
+        self._sizes[entry.serial] = entry.size
+        self.heavy = (
+            self.heavy
+            or entry.rows > MAX_RECORDS
+            or entry.size > MAX_PENDING_BYTES
+            or (self._backlog.bytes > MAX_ALL_BYTES and entry.size > SHARE)
+        )
+
+    def _lighten(self, serial: int) -> None:
+        self.heavy = False
+        for number in [number for number in self._sizes if number <= serial]:
+            self._backlog.bytes -= self._sizes.pop(number)
 
     # ---- what happens
 
@@ -170,7 +197,11 @@ class Scribe:
     def birth(self, id: WorkflowId, row: str) -> Birth:
         """A child is to be started behind this workflow's fence."""
         birth = Birth(id, row, self._loop.create_future())
-        self.entry().starts.append(birth)
+        entry = self.entry()
+        entry.starts.append(birth)
+        entry.rows += 1
+        entry.size += len(row)
+        self._weigh(entry)
         return birth
 
     # ---- waits
