@@ -342,7 +342,7 @@ async def test_replicas_are_restarted_one_after_the_other_under_load_and_no_clie
         for number in range(5):
             replica = replicas[number % 3]
             assert await asyncio.to_thread(replica.terminate) == 0, replica.log
-            await asyncio.to_thread(replica.start)
+            await asyncio.to_thread(replica.start, 90)
     finally:
         customers.stopping = True
         await asyncio.gather(*orders)
