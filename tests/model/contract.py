@@ -136,6 +136,13 @@ class Workflow:
         return self.status not in ("QUEUED", "ACTIVE")
 
     @property
+    def extent(self) -> tuple[Any, ...]:
+        """Differs when anything of it has changed."""
+        progress = self.progress
+        grown: list[list[Any]] = [self.messages, progress.received, progress.calls, progress.log]
+        return (id(self), self.status, *map(len, grown))
+
+    @property
     def log(self) -> list[Event]:
         return self.progress.log
 
@@ -153,7 +160,6 @@ class Contract:
     """All workflows there are, and those that were deleted are not among them."""
 
     def __init__(self) -> None:
-        self.changes = 0
         self.workflows: dict[str, Workflow] = {}
         self.callbacks: list[tuple[Workflow, str, Unknown]] = []
         """(workflow, topic, its URL)"""
@@ -249,7 +255,6 @@ class Contract:
 
     def advance(self) -> None:
         """Let every workflow go on until it waits for something."""
-        self.changes += 1
         before = {id: copy.deepcopy(workflow.progress) for id, workflow in self.workflows.items()}
         for id, workflow in self.workflows.items():
             workflow.trail = [before[id]]

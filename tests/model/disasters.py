@@ -85,7 +85,7 @@ class Disasters(Asking):
         trap = replica.kill_at(place, nth)
         self._insist_on_a_command(workflow, command, side if itself else 1 - side)
         self._until_struck(trap, workflow)
-        self.saw(f"killed at {place}" if trap.struck else "not killed")
+        self.saw(trap, f"killed at {place}")
         if replica.up:
             replica.kill()
         self.bury()
@@ -121,7 +121,7 @@ class Disasters(Asking):
         trap = replica.lose_at(place, 1)
         self._insist_on_a_command(workflow, command, side if itself else 1 - side)
         self.settle()
-        self.saw(f"answer lost at {place}" if trap.struck else "no answer lost")
+        self.saw(trap, f"answer lost at {place}")
         replica.trap = None
 
     @precondition(both_up)
@@ -134,7 +134,7 @@ class Disasters(Asking):
         assert self.model.start(id, name, 1) == CREATED
         answer = self.insist(side, "POST", "/workflows", {"id": id, "name": name, "input": 1})
         assert answer.status == 201 or (answer.status == 200 and trap.struck), answer
-        self.saw(f"start without an answer at {place}" if trap.struck else "an answer after all")
+        self.saw(trap, f"start without an answer at {place}")
         replica.trap = None
         if dies and replica.up:
             replica.kill()
@@ -174,7 +174,7 @@ class Disasters(Asking):
             answer = self.insist(side, "POST", f"/workflows/{id}/{what}")
         seen = (answer.status, answer.code)
         assert seen == expected or (trap.struck and not expected.code and seen == repeated), (expected, answer)
-        self.saw(f"no answer at {trap.point}" if trap.struck else "an answer after all")
+        self.saw(trap, f"no answer at {trap.point}")
         replica.trap = None
         if dies and replica.up:
             replica.kill()
@@ -221,7 +221,7 @@ class Disasters(Asking):
         self._until_struck(trap, workflow)
         frozen.freeze(unless=trap)
         self.alive[0].end_idle_transactions_of(frozen)
-        self.saw(f"frozen at {place}" if trap.struck else "not frozen in the middle")
+        self.saw(trap, f"frozen at {place}")
         for deed in deeds:
             self._do_to(id, deed, frozen)
         if dies:

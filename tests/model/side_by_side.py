@@ -13,7 +13,7 @@ from tests.model.asgi import NOTHING, Answer, Lost
 from tests.model.contract import CREATED, Contract, Workflow
 from tests.model.contract import Answer as Due
 from tests.model.puppet import ran
-from tests.model.replicas import Replica
+from tests.model.replicas import Replica, Trap
 from tests.support.waiting import eventually_sync
 
 SOON = 15.0
@@ -35,7 +35,8 @@ class SideBySide(RuleBasedStateMachine):
         self.replicas = replicas
         self.model = Contract()
         self.prefix = f"m{next(_numbers)}-"
-        self.disasters = self.faults = self.seen = 0
+        self.disasters = self.faults = 0
+        self.settled: dict[str, Any] = {}
         self._subjects = itertools.count(1)
         self.recorded: Counter[tuple[str, int]] = Counter()
         """Steps and transactions of deleted workflows: (id, label)."""
@@ -106,8 +107,9 @@ class SideBySide(RuleBasedStateMachine):
                     return answer
         raise AssertionError(f"{method} {target} is refused for ever")
 
-    def saw(self, what: str) -> None:
-        self.struck[what] += 1
+    def saw(self, trap: Trap, what: str) -> None:
+        if trap.struck:
+            self.struck[what] += 1
 
     def bury(self) -> None:
         """Whoever was killed is declared dead, and what it ran is taken over."""
@@ -128,23 +130,23 @@ class SideBySide(RuleBasedStateMachine):
     # ---- the comparison
 
     def settle(self, *, anyway: bool = False) -> None:
-        """Wait until all replicas show what the contract says; `anyway`: also when it says nothing new."""
-        if anyway or self.model.changes != self.seen:
-            self.seen = self.model.changes
-            for workflow in list(self.model.workflows.values()):
+        """Wait until all replicas show what the contract says. Unless `anyway`, of what has changed only."""
+        for workflow in list(self.model.workflows.values()):
+            if anyway or self.settled.get(workflow.id) != workflow.extent:
                 self._settled(workflow)
+                self.settled[workflow.id] = workflow.extent
 
     def _settled(self, workflow: Workflow) -> None:
         said: str | None = ""
 
         def same() -> bool:
             nonlocal said
-            alive = self.alive
-            for replica, seen in [(r, r.submit(looks.look(r, workflow, wait=True))) for r in alive]:
-                found = seen.result(SOON)
-                wrong = looks.contradiction(workflow, found)
+            # One after the other: what was seen through one must not be gone for the next.
+            for replica in self.alive:
+                seen = replica.run(looks.look(replica, workflow, wait=True))
+                wrong = looks.contradiction(workflow, seen)
                 assert wrong is None, f"{workflow.id} through {replica}: {wrong}"
-                said = looks.difference(workflow, found)
+                said = looks.difference(workflow, seen)
                 if said is not None:
                     said = f"{workflow.id} through {replica}: {said}"
                     return False
