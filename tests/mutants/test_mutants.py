@@ -19,7 +19,9 @@ from tests.support.databases import Databases
 
 pytestmark = [pytest.mark.direct, pytest.mark.hints]
 
-NONE = "none"
+TESTS = sorted({test for mutant in MUTANTS.values() for test in mutant.tests})
+PARTS = 4
+UNBROKEN = {f"part {n + 1} of {PARTS}": TESTS[n::PARTS] for n in range(PARTS)}
 AT_ONCE = max(2, min(4, os.cpu_count() or 2))
 
 
@@ -33,8 +35,8 @@ def verdicts(
 
     def attempt(name: str) -> Verdict:
         copied = trial.copy(folder / name.replace(" ", "-"))
-        if name == NONE:
-            return nurseries.run(copied, sorted({test for mutant in MUTANTS.values() for test in mutant.tests}))
+        if name in UNBROKEN:
+            return nurseries.run(copied, UNBROKEN[name])
         MUTANTS[name].apply(copied)
         return nurseries.run(copied, MUTANTS[name].tests)
 
@@ -42,13 +44,13 @@ def verdicts(
     shared = hasattr(request.config, "workerinput")
     asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     with closing(nurseries), ThreadPoolExecutor(1 if shared else AT_ONCE) as threads:
-        ahead = {name: threads.submit(attempt, name) for name in (NONE, *MUTANTS) if name in asked and not shared}
+        ahead = {name: threads.submit(attempt, name) for name in (*UNBROKEN, *MUTANTS) if name in asked and not shared}
         yield lambda name: ahead[name].result() if name in ahead else attempt(name)
         for trials in ahead.values():
             trials.cancel()
 
 
-@pytest.mark.parametrize("name", [NONE])
+@pytest.mark.parametrize("name", UNBROKEN)
 def test_without_a_mutant_they_all_pass(verdicts: Callable[[str], Verdict], name: str) -> None:
     """So it is the mutant, and not the copy or the haste, that a test fails of."""
     verdict = verdicts(name)

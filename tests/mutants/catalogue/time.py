@@ -78,8 +78,6 @@ MUTANTS = [
             "            await self._end(overdue, Status.TIMED_OUT, reason)\n",
             "            return\n",
         ),
-        tests=[
-            "tests/engine/test_endings.py::test_a_workflow_out_of_time_ends_and_gets_all_its_time_again_when_it_is_resumed"
-        ],
+        tests=["tests/engine/test_endings.py::test_what_cleans_up_is_started_once_with_what_it_needs[TIMED_OUT]"],
     ),
 ]
