@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from app import Context
+from app import Context, EventNeverSet
 from tests.support.engine import Engine
 
 LEDGER = "create table ledger (workflow text, amount int)"
@@ -66,6 +66,15 @@ def define(engine: Engine) -> None:
         status = await ctx.get_event(of, "status")
         await ctx.set_event("seen", status)
         return [status]
+
+    @engine.workflow
+    async def mourner(ctx: Context, of: str) -> str:
+        """Waits for an event that another one ends without."""
+        try:
+            await ctx.get_event(of, "never")
+        except EventNeverSet:
+            return "never"
+        return "set"
 
     @engine.workflow
     async def parent(ctx: Context) -> str:

@@ -85,7 +85,7 @@ async def meets(
     tally = await explore(first[0], second[0], meeting)
     print(tally)
     assert tally.schedules >= 10
-    assert len(tally.pairs) >= 10
+    assert len(tally.pairs) >= 5
 
 
 async def test_after_a_cancel_nothing_is_written_and_what_had_ended_is_not_cancelled(pair: Pair, turned: bool):
@@ -150,7 +150,10 @@ async def test_a_message_is_received_once_whether_it_meets_a_run_or_a_park(pair:
     await meets(pair, turned, receives, sends, check=check, prepare=lambda id: behind_its_door(a, "receiver", id))
 
 
-async def test_whoever_waits_for_another_workflow_hears_of_its_event_and_of_its_end(pair: Pair, turned: bool):
+@pytest.mark.parametrize(("waiter", "answer"), [("watcher", ["reserved"]), ("mourner", "never")])
+async def test_whoever_waits_for_another_workflow_hears_of_its_event_and_of_its_end(
+    pair: Pair, turned: bool, waiter: str, answer: Any
+):
     a, b = pair
 
     async def publishes(id: str) -> None:
@@ -158,12 +161,12 @@ async def test_whoever_waits_for_another_workflow_hears_of_its_event_and_of_its_
         await a.ended(id)
 
     async def waits(id: str) -> None:
-        await b.begin("watcher", id, id=f"{id}-watcher")
-        await leaves(b, f"{id}-watcher")
+        await b.begin(waiter, id, id=f"{id}-waiter")
+        await leaves(b, f"{id}-waiter")
 
     async def check(id: str) -> None:
-        await b.ended(f"{id}-watcher")
-        assert await b.output(f"{id}-watcher") == ["reserved"]
+        await b.ended(f"{id}-waiter")
+        assert await b.output(f"{id}-waiter") == answer
 
     await meets(pair, turned, publishes, waits, check=check, prepare=lambda id: behind_its_door(a, "guarded", id))
 
