@@ -9,16 +9,28 @@ PY := $(VENV)/bin/python
 UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
 	--no-python-downloads --generate-hashes --no-emit-index-url
 
-.PHONY: help run test check fix bench chaos openapi migration lock clean
+# What changes sessions, connections or waiting can change.
+POOLED_API := events messages start waiting
+POOLED_ENGINE := exactly_once lock_order second_looks traps_executors traps_lanes traps_mail traps_resend traps_trees \
+	traps_waits waiting
+SILENT_ENGINE := exactly_once polling traps_deaths traps_executors traps_trees traps_waits
+
+.PHONY: help run test test-pooler check fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
-	@awk -F ':[^#]*## ' '/^[a-z]+:[^#]*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8000, with a database of its own (settings: MILEPOST_…)
 	@exec $(PY) -m app serve
 
 test: $(VENV)/.dev ## Run the tests (ARGS="tests/unit -k name" to choose)
 	$(PY) -m pytest $(ARGS)
+
+test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and some without notifications
+	@.ci/pgbouncer
+	TEST_POOLER=true $(PY) -m pytest tests/pooler tests/fundamentals $(foreach t,$(POOLED_API),tests/api/test_$(t).py) \
+		$(foreach t,$(POOLED_ENGINE),tests/engine/test_$(t).py)
+	TEST_NOTIFICATIONS=false $(PY) -m pytest tests/fundamentals $(foreach t,$(SILENT_ENGINE),tests/engine/test_$(t).py)
 
 check: $(VENV)/.dev ## Check style, types and the layers
 	$(PY) -m ruff check .
