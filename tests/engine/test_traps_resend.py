@@ -227,9 +227,10 @@ async def test_records_of_an_executor_that_was_declared_dead_are_not_sent_again(
     held = asyncio.Event()
 
     async def stand_still() -> None:
-        if engine.executor == before:
+        journal = engine.runtime._journal
+        if journal.executor == before:
             held.set()
-            await eventually(lambda: engine.executor != before, message="it was not told that it is dead")
+            await eventually(lambda: journal.executor != before, message="it was not told that it is dead")
             raise lost()
 
     with at(journal__before_flush=stand_still):

@@ -103,7 +103,7 @@ async def test_a_clock_that_jumps_hastens_no_answer_and_delays_none(engine: Engi
             engine.runtime.hub.wake_all()
             async with asyncio.timeout(5):
                 assert (await reading).events["k"] is None
-        assert 0.5 <= time.monotonic() - began < 2
+        assert 0.5 <= time.monotonic() - began < 3
 
 
 async def test_a_wait_that_finds_nothing_ends_at_its_time(engine: Engine):
@@ -122,8 +122,8 @@ async def test_a_wait_that_finds_nothing_ends_at_its_time(engine: Engine):
 
     over = sorted(await asyncio.gather(*(lasts(n * 0.0137) for n in range(60))))
     assert over[0] >= 0
-    assert over[30] < 0.25
-    assert over[-1] < 2
+    assert over[30] < 0.5
+    assert over[-1] < 3
 
 
 async def test_the_last_set_wins_whatever_the_clocks_say(database_url, shift: Shift):

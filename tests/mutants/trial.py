@@ -14,7 +14,7 @@ from tests.mutants import nursery
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("app", "alembic", "tests", "pyproject.toml")
-PATIENCE = 0.4
+PATIENCE = 0.5
 """Of a test in a trial, as a part of what it has otherwise: to wait for what a mutant keeps from coming takes time."""
 LIMIT = 150
 """Seconds that a trial may take."""

@@ -24,7 +24,7 @@ MUTANTS = [
                 "            elif"
             ),
         ),
-        tests=["tests/engine/test_waiting.py::test_a_deadline_is_kept_over_a_crash"],
+        tests=["tests/engine/test_traps_waits.py::test_each_wait_keeps_its_own_deadline_over_wakes_by_others"],
     ),
     mutant(
         "sleeps by the clock of the process",
