@@ -23,6 +23,8 @@ class Answer:
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     text: str = ""
+    repeated: bool = False
+    """The first time it was a 503, after which nobody knows what was done."""
 
     @property
     def json(self) -> Any:

@@ -86,7 +86,7 @@ class Asking(SideBySide):
         workflow = self.model.workflows.get(id)
         before = 0 if workflow is None else len(workflow.messages)
         expected = self.model.send(id, topic, payload, key)
-        headers = {} if key is None else {"Idempotency-Key": key}
+        headers = {"Idempotency-Key": key or f"only-{next(self.numbers)}"}
         body = {"topic": topic, "payload": payload}
         answer = self.via(side).ask("POST", f"/workflows/{id}/messages{query}", body, headers=headers)
         self.check(answer, expected)

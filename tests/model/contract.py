@@ -19,7 +19,8 @@ class Answer(NamedTuple):
     """Of the problem, when it is a refusal."""
 
 
-OK, CREATED, DONE, LATER, SAME = Answer(200), Answer(201), Answer(204), Answer(202), Answer(304)
+OK, CREATED, LATER, SAME = Answer(200), Answer(201), Answer(202), Answer(304)
+DONE = GONE = Answer(204)
 NOT_FOUND = Answer(404, "workflow-not-found")
 NEVER = Answer(410, "event-never-set")
 
@@ -229,7 +230,7 @@ class Contract:
         if workflow.name == "guarded":
             self.workflows.pop(f"{id}:abort", None)
         self.advance()
-        return DONE
+        return GONE
 
     def event(self, id: str, key: str, *, after: int = 0, seen: int | None = None) -> Answer:
         """What a read of an event is answered when its time is up. `seen`: the position of an ETag that was sent."""

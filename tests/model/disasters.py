@@ -128,7 +128,7 @@ class Disasters(Asking):
     @rule(name=st.sampled_from(["puppet", "count"]), side=sides, place=st.sampled_from(JOURNAL), dies=st.booleans())
     def start_and_get_no_answer(self, name: str, side: int, place: str, dies: bool) -> None:
         """The same start is sent again until there is an answer: it is one workflow."""
-        id, replica = f"{self.prefix}{next(self._subjects)}", self.replicas[side]
+        id, replica = f"{self.prefix}{next(self.numbers)}", self.replicas[side]
         self.faults += 1
         trap = replica.kill_at(place, 1) if dies else replica.lose_at(place, 1)
         assert self.model.start(id, name, 1) == CREATED

@@ -196,12 +196,25 @@ class Replica:
 
     def ask(self, method: str, target: str, body: Any = NOTHING, **more: Any) -> Answer:
         """`more` is what an exchange takes besides; raises Lost when the replica is killed meanwhile."""
-        return answered(self.begin(Exchange(method, target, body, **more)))
+        answer = answered(self.begin(Exchange(method, target, body, **more)))
+        for _ in range(10):
+            if answer.status != 503:
+                break
+            # As from a machine that is busy with something else: every request is one that may be repeated.
+            answer = answered(self.begin(Exchange(method, target, body, **more)))
+            answer.repeated = True
+        return answer
 
     async def gather(self, *targets: str) -> list[Answer]:
         """Several GETs at once, each an answer of its own."""
-        asked = (Exchange("GET", target).with_(self._app) for target in targets)
-        return list(await asyncio.gather(*asked))
+        return list(await asyncio.gather(*map(self._get, targets)))
+
+    async def _get(self, target: str) -> Answer:
+        answer = Answer(503)
+        for _ in range(10):
+            if answer.status == 503:
+                answer = await Exchange("GET", target).with_(self._app)
+        return answer
 
 
 @contextmanager
