@@ -5,7 +5,8 @@ before a statement. What is recorded in the end must be what a run without fault
 database must have seen nothing that may not be.
 
 By default a program is struck wherever something is written, and one of them wherever anything is asked for the first
-time. `ENUMERATE=all` strikes all of them at every point, with and without what is parked in memory.
+time. With `ENUMERATE=all` (and `-o faulthandler_timeout=0`, for it takes its time) all of them are struck at every
+point, with and without what is parked in memory.
 """
 
 import asyncio
