@@ -140,6 +140,25 @@ class Asking(SideBySide):
         self.delete_one(self.id(letter), side)
         self.settle()
 
+    @rule(letter=letters, side=sides, how=st.sampled_from(["return", "raise", "cancel"]))
+    def end_it_and_ask_for_more(self, letter: str, side: int, how: str) -> None:
+        """What has ended takes no messages, is not started again, and goes on only if it was cancelled."""
+        id = self.subject(letter, side).id
+        if how == "cancel":
+            self.check(self.via(side).ask("POST", f"/workflows/{id}/cancel"), self.model.cancel(id))
+        else:
+            self.send(id, "do", [how, "the end"], side, None)
+        self.settle()
+        self.send(id, "x", None, side, None)
+        for other in ({"name": "puppet"}, {"name": "guarded"}, {"name": "puppet", "input": "another"}):
+            expected = self.model.start(id, other["name"], other.get("input"))
+            self.check(self.via(side).ask("POST", "/workflows", {"id": id, **other}), expected)
+        for what, expected in (("resume", self.model.resume(id)), ("cancel", self.model.cancel(id))):
+            self.check(self.via(side).ask("POST", f"/workflows/{id}/{what}"), expected)
+        self.settle()
+        self.check(self.via(side).ask("POST", f"/workflows/{id}/resume"), self.model.resume(id))
+        self.settle()
+
     def _names_the_status(self, answer: Answer, id: str) -> None:
         if answer.code == "workflow-finished":
             assert answer.json["workflow_status"] == self.model.workflows[id].status

@@ -118,6 +118,8 @@ class Workflow:
     delayed: bool = False
     mortal: bool = False
     """Its time is always over before anything else happens."""
+    resumed: int = 0
+    """How often it was."""
     ended: str | None = None
     """How it was ended from outside: CANCELLED or TIMED_OUT."""
     messages: list[Message] = field(default_factory=list)
@@ -141,7 +143,7 @@ class Workflow:
         """Differs when anything of it has changed."""
         progress = self.progress
         grown: list[list[Any]] = [self.messages, progress.received, progress.calls, progress.log]
-        return (id(self), self.status, *map(len, grown))
+        return (id(self), self.status, self.resumed, *map(len, grown))
 
     @property
     def log(self) -> list[Event]:
@@ -218,6 +220,7 @@ class Contract:
         if workflow.progress.status and not workflow.ended:
             return Answer(409, "workflow-finished")
         workflow.ended, workflow.delayed = None, False
+        workflow.resumed += 1
         self.advance()
         return OK
 
