@@ -14,6 +14,7 @@ import httpx
 
 from tests.support import ways
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +73,7 @@ class Service:
     def start(self, timeout: float = 30.0) -> Self:
         """Start the process and return when `/readyz` says that it is ready."""
         self.spawn()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while not self.ready():
             if self.process.poll() is not None:
                 raise AssertionError(f"the service ended with {self.process.returncode}:\n{self.log}")
