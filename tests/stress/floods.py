@@ -1,7 +1,9 @@
 """Workflows that do much at once; `MILEPOST_WORKFLOWS=tests.stress.floods` has a service register them."""
 
 import asyncio
+import re
 import time
+from collections import Counter
 from typing import Any
 
 from app import Context, workflow
@@ -87,3 +89,14 @@ async def families(ctx: Context, count: int) -> int:
         return await (await ctx.start(child, number)).result()
 
     return sum(await asyncio.gather(*(one(number) for number in range(count))))
+
+
+@workflow
+async def census(ctx: Context) -> dict[str, int]:
+    """How many tasks of each name the process has."""
+    return await ctx.step(count_tasks)
+
+
+async def count_tasks() -> dict[str, int]:
+    names = [re.sub(r"[ -].*", "", task.get_name()) for task in asyncio.all_tasks()]
+    return dict(Counter(names))
