@@ -10,10 +10,10 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --uni
 	--no-python-downloads --generate-hashes --no-emit-index-url
 
 # What changes sessions, connections or waiting can change.
-POOLED_API := events messages start waiting
-POOLED_ENGINE := exactly_once lock_order second_looks traps_executors traps_lanes traps_mail traps_resend traps_trees \
-	traps_waits waiting
-SILENT_ENGINE := exactly_once polling traps_deaths traps_executors traps_trees traps_waits
+POOLED_API := messages waiting
+POOLED_ENGINE := exactly_once second_looks traps_executors traps_lanes traps_mail traps_resend traps_trees traps_waits \
+	waiting
+SILENT_ENGINE := polling traps_deaths traps_executors traps_trees traps_waits
 
 .PHONY: help run test test-pooler check fix bench chaos openapi migration lock clean
 
@@ -30,7 +30,8 @@ test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and s
 	@.ci/pgbouncer
 	TEST_POOLER=true $(PY) -m pytest tests/pooler tests/fundamentals $(foreach t,$(POOLED_API),tests/api/test_$(t).py) \
 		$(foreach t,$(POOLED_ENGINE),tests/engine/test_$(t).py)
-	TEST_NOTIFICATIONS=false $(PY) -m pytest tests/fundamentals $(foreach t,$(SILENT_ENGINE),tests/engine/test_$(t).py)
+	TEST_NOTIFICATIONS=false $(PY) -m pytest tests/fundamentals/test_2_events.py tests/fundamentals/test_3_messages.py \
+		$(foreach t,$(SILENT_ENGINE),tests/engine/test_$(t).py)
 
 check: $(VENV)/.dev ## Check style, types and the layers
 	$(PY) -m ruff check .

@@ -145,7 +145,7 @@ class Listener:
         try:
             self._hears = await around("listener.listen", notifications.listen(connection, PROBE))
             if not self._hears:
-                log.warning("nothing can be heard by this connection to the database, as behind a pooler: polling")
+                log.info("nothing can be heard by this connection to the database, as behind a pooler: polling")
                 # The next connection may be of another kind.
                 await self._poll(lambda: not db.abandoned(connection))
                 return

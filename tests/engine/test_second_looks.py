@@ -135,6 +135,7 @@ async def test_transactions_side_by_side_come_out_in_the_order_in_which_they_wer
     assert sorted(order) == [1, 2]
 
 
+@pytest.mark.direct
 async def test_a_row_that_somebody_holds_does_not_fail_a_transaction(database_url, monkeypatch):
     async with impatient(database_url, monkeypatch, lock_timeout="150ms") as engine, session(database_url) as rival:
         await engine.execute("create table ledger (amount int)")
