@@ -118,8 +118,8 @@ MUTANTS = [
         "a workflow that publishes faster than the database writes stands still",
         "engine/scribe.py",
         (
-            "        self.heavy = self.heavy or entry.rows > MAX_RECORDS or entry.size > MAX_PENDING_BYTES\n",
-            "        self.heavy = False\n",
+            "        self.heavy = (\n            self.heavy\n",
+            "        self.heavy = False and (\n            self.heavy\n",
         ),
         tests=["tests/engine/test_pressure.py::test_large_events_do_not_pile_up_before_a_slow_database"],
     ),
