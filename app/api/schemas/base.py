@@ -177,7 +177,9 @@ Name = Annotated[str, checked(names.check_name), Field(json_schema_extra={"patte
 """Of a definition, a queue, a schedule or a tag."""
 NewId = Annotated[str, checked(names.check_workflow_id), Field(json_schema_extra={"pattern": f"^{names.WORKFLOW_ID}$"})]
 """Of a workflow, given by a caller."""
-KnownId = Annotated[str, AfterValidator(_known_id)]
+KnownId = Annotated[
+    str, AfterValidator(_known_id), Field(json_schema_extra={"pattern": f"^{names.WORKFLOW_ID}(:abort)*$"})
+]
 """Of a workflow that there may be."""
 
 WorkflowIdPath = Annotated[
@@ -224,5 +226,9 @@ Cursor = Annotated[
 ]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Time = Annotated[datetime, BeforeValidator(_time)] | None
-Tag = Annotated[tuple[str, str], BeforeValidator(_tag), WithJsonSchema({"type": "string", "pattern": "^[^:]+:.*$"})]
+Tag = Annotated[
+    tuple[str, str],
+    BeforeValidator(_tag),
+    WithJsonSchema({"type": "string", "pattern": f"^{names.NAME}:[^\\u0000]{{0,{names.MAX_TAG_VALUE}}}$"}),
+]
 Keys = Annotated[tuple[KeyName, ...], Field(max_length=MOST_KEYS)]
