@@ -36,9 +36,11 @@ class Batch(Generic[Item, Answer]):
         *,
         size: Callable[[Item], int] = lambda _: 0,
         most: int = 0,
+        alike: Callable[[Item], object] = lambda _: None,
     ) -> None:
-        """A flush takes `limit` items at most, and no more once their sizes are beyond `most`."""
+        """What goes out together is `alike`: `limit` items at most, and no more once their sizes are beyond `most`."""
         self._name, self._flush, self._limit, self._size, self._most = name, flush, limit, size, most
+        self._alike = alike
         self._waiting: list[_Asked[Item, Answer]] = []
         self._running = False
         self._answered_at = float("-inf")
@@ -82,16 +84,20 @@ class Batch(Generic[Item, Answer]):
             self._running = False
 
     def _take(self) -> list[_Asked[Item, Answer]]:
+        """As many as one flush takes; in the order in which they were asked, as are the others that stay."""
         taken: list[_Asked[Item, Answer]] = []
-        used = size = 0
+        left: list[_Asked[Item, Answer]] = []
+        size = 0
         for asked in self._waiting:
-            if len(taken) == self._limit or size > self._most:
-                break
-            used += 1
-            if not asked.future.done():
+            if asked.future.done():
+                continue
+            full = len(taken) == self._limit or size > self._most
+            if full or (taken and self._alike(asked.item) != self._alike(taken[0].item)):
+                left.append(asked)
+            else:
                 taken.append(asked)
                 size += self._size(asked.item)
-        del self._waiting[:used]
+        self._waiting = left
         return taken
 
     async def _one(self, taken: Sequence[_Asked[Item, Answer]]) -> None:

@@ -1,7 +1,7 @@
 """The mail: messages to workflows, from outside and from other workflows, many in one transaction.
 
-It never waits for a workflow that somebody holds: what is for such a one goes on by a line of its own, one at a
-time, so that nobody else's message stands behind it.
+It never waits for a workflow that somebody holds: what is for such a one goes on by a line of its own,
+together with what else is for it, so that nobody else's message stands behind it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_BYTES = 1_048_576
 PATIENCE = 0.9
 """Seconds without an answer to anybody after which the database counts as away. Whose letter is under way is not sent
 off for less: it may be committed the next moment."""
-TURN = 0.3
+TURN = 0.7
 """Seconds in which it must be a letter's turn on the slow line."""
 MOMENTS = (0.01, 0.05)
 """Seconds between tries for a workflow that somebody holds, most often a flush, before the slow line waits for it."""
@@ -87,13 +87,22 @@ class Mail:
         self, database: db.Database, *, executor: Callable[[], ExecutorId], arrived: Callable[[WorkflowId, bool], None]
     ) -> None:
         """`arrived` is told of each target after the commit, and whether it was parked until then."""
-        self._line = db.Line(database, "mail", settings=db.PLANNED_ONCE)
-        self._slow_line = db.Line(database, "slow mail", settings=db.PLANNED_ONCE | {"lock_timeout": "700ms"})
+        # No longer than callers wait: what they were told did not go through must not go through later.
+        settings = db.PLANNED_ONCE | {"lock_timeout": "700ms"}
+        self._line = db.Line(database, "mail", settings=settings)
+        self._slow_line = db.Line(database, "slow mail", settings=settings)
         self._executor, self._arrived = executor, arrived
         self._batch: Batch[Letter, Answer | _Held] = Batch(
             "mail", self._send_what_is_free, LIMIT, size=lambda letter: len(letter.payload), most=MAX_BYTES
         )
-        self._slow: Batch[Letter, Answer | _Held] = Batch("slow mail", self._send_one, 1)
+        self._slow: Batch[Letter, Answer | _Held] = Batch(
+            "slow mail",
+            self._send_what_is_held,
+            LIMIT,
+            size=lambda letter: len(letter.payload),
+            most=MAX_BYTES,
+            alike=lambda letter: letter.rows,
+        )
 
     async def send(self, letter: Letter) -> Sent:
         """Raises WorkflowNotFound, WorkflowFinished, IdempotencyConflict, DatabaseUnavailable; Aborted when the
@@ -119,7 +128,7 @@ class Mail:
     async def _send_what_is_free(self, letters: Sequence[Letter]) -> Sequence[Answer | _Held]:
         return await self._send(self._line, letters, skip=True)
 
-    async def _send_one(self, letters: Sequence[Letter]) -> Sequence[Answer | _Held]:
+    async def _send_what_is_held(self, letters: Sequence[Letter]) -> Sequence[Answer | _Held]:
         return await self._send(self._slow_line, letters, skip=False)
 
     async def _send(self, line: db.Line, letters: Sequence[Letter], *, skip: bool) -> Sequence[Answer | _Held]:

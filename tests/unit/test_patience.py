@@ -108,6 +108,21 @@ async def test_whose_turn_does_not_come_leaves_and_who_has_been_sent_stays():
     assert sent == [0]
 
 
+async def test_only_what_is_alike_goes_out_together_and_no_more_than_has_room():
+    sent: list[Sequence[str]] = []
+
+    async def flush(items: Sequence[str]) -> Sequence[str]:
+        sent.append(items)
+        await asyncio.sleep(0)
+        return items
+
+    batch: Batch[str, str] = Batch("alike", flush, 3, size=len, most=3, alike=lambda item: item[0])
+    words = ["a1", "b1", "a2", "b2", "a3", "b3", "a4444", "a5", "c1", "c2", "c3", "c4"]
+    assert await asyncio.gather(*map(batch.ask, words)) == words
+    # By size: one that goes beyond it is the last.
+    assert sent == [["a1", "a2"], ["b1", "b2"], ["a3", "a4444"], ["b3"], ["a5"], ["c1", "c2"], ["c3", "c4"]]
+
+
 async def test_a_turnstile_lets_so_many_in_and_the_others_in_their_order():
     turnstile = Turnstile(2, 0.3)
     inside, most, order = 0, 0, []
