@@ -24,7 +24,12 @@ run: $(VENV)/.run ## Serve on 127.0.0.1:8000, with a database of its own (settin
 	@exec $(PY) -m app serve
 
 test: $(VENV)/.dev ## Run the tests (ARGS="tests/unit -k name" to choose)
+ifdef ARGS
 	$(PY) -m pytest $(ARGS)
+else
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not alone"
+	$(PY) -m pytest -m alone
+endif
 
 test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and some without notifications
 	@.ci/pgbouncer

@@ -17,9 +17,11 @@ from tests.support import ways
 from tests.support.databases import Databases
 from tests.support.service import Service
 
+ALONE = "what this test measures must not be disturbed by other tests"
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in ways.MARKERS.items():
+    for name, meaning in {"alone": ALONE, **ways.MARKERS}.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 

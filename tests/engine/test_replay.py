@@ -413,6 +413,7 @@ async def test_context_variables_of_the_workflow_reach_its_threads(engine: Engin
 # ---- how long it takes
 
 
+@pytest.mark.alone
 async def test_replay_takes_time_in_proportion_to_the_records(engine: Engine):
     async def step(number: int) -> int:
         return number

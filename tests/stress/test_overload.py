@@ -18,6 +18,8 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.wire import Wire, wires
 
+pytestmark = pytest.mark.alone
+
 BUFFER = 200
 SETTINGS = {
     "WORKFLOWS": "tests.support.workflows,tests.stress.floods",

@@ -22,6 +22,8 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.wire import Answer, Wire, wires
 
+pytestmark = pytest.mark.alone
+
 ORDER = {"name": "purchase", "input": {"sku": "A1", "quantity": 2}}
 SETTINGS = {
     "log_line_prefix": "%a|",  # which duty of the service asks

@@ -21,6 +21,8 @@ from tests.support.service import Service
 from tests.support.waiting import eventually_sync
 from tests.support.wire import wires
 
+pytestmark = pytest.mark.alone
+
 TIME_TO_LIVE = 6
 """Beyond what a killed replica may take to be noticed, with all slack."""
 SETTINGS = {
