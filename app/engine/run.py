@@ -516,15 +516,15 @@ class Run:
                 )
             )
             self._schedule()
-        elif self._timer is None and any(self._lingers(call) for call in self._calls.values()):
+        elif self._timer is None and self._lingers():
             self._timer = self._outer.call_later(self._linger, self._lingered)
 
-    def _lingers(self, call: Call) -> bool:
-        return (
-            call.begun
-            and call.effect.waiting is not None
-            and (not self._scribe.knows_wait(call.seq) or self._parkable())
-        )
+    def _lingers(self) -> bool:
+        """Whether there will be something to do when it has waited for a moment: to park, or to write waits down."""
+        waiting = [call for call in self._calls.values() if call.begun and call.effect.waiting is not None]
+        if len(waiting) == len(self._calls):
+            return bool(waiting)
+        return any(not self._scribe.knows_wait(call.seq) for call in waiting)
 
     def _parkable(self) -> bool:
         return all(call.begun and call.effect.waiting is not None for call in self._calls.values())
