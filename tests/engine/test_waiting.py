@@ -239,7 +239,7 @@ async def test_a_deadline_is_kept_over_a_crash(forgetful: Engine):
     @engine.workflow
     async def waits(ctx: Context) -> str:
         try:
-            return str(await ctx.receive("never", timeout=0.6))
+            return str(await ctx.receive("never", timeout=2.0))
         except TimedOut:
             return "time is up"
 
@@ -271,7 +271,7 @@ async def test_waits_side_by_side_keep_their_own_deadlines(forgetful: Engine):
         async def note(wait: Any) -> None:
             order.append(await wait)
 
-        await asyncio.gather(note(until("slow", 0.5)), note(until("fast", 0.15)), note(until("message", 60)))
+        await asyncio.gather(note(until("slow", 3.0)), note(until("fast", 2.0)), note(until("message", 60)))
         return order
 
     id = await engine.begin(waits)
