@@ -17,9 +17,9 @@ from tests.model.replicas import Replica, replicas
 from tests.support import audit
 from tests.support.databases import Databases
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
-PARTS = 3
+PARTS = 6
 
 
 @pytest.fixture(scope="module")
