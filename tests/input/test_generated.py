@@ -1,7 +1,7 @@
 """Requests that Schemathesis makes from the service's own document: good ones and bad ones, alone and in sequences.
 
-A few thousand that are always the same; `GENERATED=400 pytest tests/input/test_generated.py` makes up to so many for
-each operation and phase, others each time, and says how many they were.
+A few thousand that are always the same; `GENERATED=400 pytest -o faulthandler_timeout=0 tests/input/test_generated.py`
+makes up to so many for each operation and phase, others each time. Either way it says how many they were.
 """
 
 import json
