@@ -39,6 +39,8 @@ def test_an_outage_is_told_and_passes(postgres, client, meanwhile):
     long = meanwhile(timed, client.get, f"/workflows/{id}/events/k?timeout=60")
     start = meanwhile(timed, client.post, "/workflows?wait_for=k&timeout=4", json={**SCRIPT, "id": "during"})
     eventually_sync(lambda: client.get("/workflows/during").status_code == 200)
+    # Whoever asked before this one waits by the time that it has waited.
+    assert client.get(f"/workflows/{id}/events/k?timeout=0.5").status_code == 202
     postgres.stop()
 
     for call, path in (

@@ -16,7 +16,10 @@ from tests.support.engine import Engine, running
 
 W = WorkflowId("w")
 NEVER = 3600.0
-LISTENERS = "select count(*) from pg_stat_activity where application_name = 'milepost listener'"
+LISTENERS = """
+select count(*) from pg_stat_activity
+where application_name = 'milepost listener' and datname = current_database()
+"""
 
 
 @pytest.fixture
