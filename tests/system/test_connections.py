@@ -296,13 +296,17 @@ async def test_a_client_that_reads_nothing_is_dropped(site: Site, path: str):
     assert site.dropped == (path == "stream")
 
 
+async def read_slowly(reader: asyncio.StreamReader, size: int) -> None:
+    """At a pace at which this takes some times longer than a client may stand still."""
+    got = 0
+    while got < size:
+        got += len(await reader.read(200_000))
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("closes", [b"", b"Connection: close\r\n"], ids=["keeps", "closes"])
 async def test_a_client_that_reads_slowly_gets_all_of_it(site: Site, monkeypatch: pytest.MonkeyPatch, closes: bytes):
     monkeypatch.setattr(clients, "READING", 0.2)
-    got = 0
     async with site.connection() as (reader, writer), asyncio.timeout(30):
         writer.write(b"GET /large HTTP/1.1\r\n" + HOST + closes + b"\r\n")
-        while got < len(LARGE):
-            got += len(await reader.read(200_000))
-            # At this pace it takes some times longer than a client may stand still.
-            await asyncio.sleep(0.01)
+        await read_slowly(reader, len(LARGE))
