@@ -99,7 +99,9 @@ class Progress:
     """Positions of messages."""
     memory: list[Any] = field(default_factory=list)
     doing: list[Any] | None = None
-    """The command whose call has not come out."""
+    """The command that is being carried out."""
+    came: list[Call] | None = None
+    """What has come out of its call, while nothing is published of it yet."""
     children: list[str] = field(default_factory=list)
     status: str | None = None
     """How the code has ended: SUCCEEDED or FAILED."""
@@ -292,14 +294,16 @@ class Contract:
             if (found := self._unread(workflow, "do")) is None:
                 return False
             self._begin(workflow, found)
-        else:
+        elif workflow.progress.came is None:
             if (calls := self._outcome(workflow, *workflow.progress.doing)) is None:
                 return False
             workflow.progress.calls += calls
-            if calls[0].kind == "transaction":
-                # Its commit is its own; all else that comes of a call is committed together with the call's record.
-                workflow.trail.append(copy.deepcopy(workflow.progress))
-            self._react(workflow, calls)
+            workflow.progress.came = calls
+            if calls[0].kind != "transaction":
+                # What is published of it is committed together with it; only the commit of a transaction is its own.
+                self._react(workflow, calls)
+        else:
+            self._react(workflow, workflow.progress.came)
         workflow.trail.append(copy.deepcopy(workflow.progress))
         return True
 
@@ -372,7 +376,7 @@ class Contract:
     def _react(self, workflow: Workflow, calls: list[Call]) -> None:
         """Go on with what has come of a command's calls: publish it as a pair of events."""
         progress = workflow.progress
-        (verb, *_), progress.doing = progress.doing or [""], None
+        (verb, *_), progress.doing, progress.came = progress.doing or [""], None, None
         first = calls[0]
         result = [call.output for call in calls] if verb == "both" else first.output
         if first.kind == "child" and first.error is None:

@@ -4,32 +4,17 @@ A minute of it, the same each time. MODEL_EXAMPLES=2000 and MODEL_STEPS=100 have
 """
 
 import os
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import get_state_machine_test
 
 from tests.model.machine import Machine
-from tests.model.puppet import LEDGER
-from tests.model.replicas import Replica, replicas
-from tests.support import audit
-from tests.support.databases import Databases
+from tests.model.replicas import Replica
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 PARTS = 6
-
-
-@pytest.fixture(scope="module")
-def pair(databases: Databases, template: str) -> Iterator[tuple[Replica, Replica]]:
-    with databases.clone(template) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(LEDGER)
-            connection.execute(audit.SCHEMA.encode())
-        with replicas(url) as both:
-            yield both
 
 
 @pytest.mark.parametrize("part", range(PARTS))
