@@ -10,15 +10,14 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --uni
 	--no-python-downloads --generate-hashes --no-emit-index-url
 
 # What changes sessions, connections or waiting can change.
-POOLED_API := messages waiting
-POOLED_ENGINE := exactly_once second_looks traps_executors traps_lanes traps_mail traps_resend traps_trees traps_waits \
-	waiting
-SILENT_ENGINE := polling traps_deaths traps_executors traps_trees traps_waits
+POOLED_API := messages
+POOLED_ENGINE := exactly_once traps_lanes traps_mail traps_resend traps_waits
+SILENT_ENGINE := polling traps_deaths traps_trees traps_waits
 
-.PHONY: help run test test-pooler check fix bench chaos openapi migration lock clean
+.PHONY: help run test test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
-	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8000, with a database of its own (settings: MILEPOST_…)
 	@exec $(PY) -m app serve
@@ -27,9 +26,15 @@ test: $(VENV)/.dev ## Run the tests (ARGS="tests/unit -k name" to choose)
 ifdef ARGS
 	$(PY) -m pytest $(ARGS)
 else
-	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not alone"
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m "not alone and not apart"
 	$(PY) -m pytest -m alone
 endif
+
+test-mutants: $(VENV)/.dev ## Break the service in a hundred ways, and see that the tests notice each
+	$(PY) -m pytest tests/mutants
+
+test-stress: $(VENV)/.dev ## Run the service with more than it takes (STRESS=5 for still more)
+	$(PY) -m pytest tests/stress
 
 test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and some without notifications
 	@.ci/pgbouncer

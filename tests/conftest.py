@@ -17,11 +17,15 @@ from tests.support import ways
 from tests.support.databases import Databases
 from tests.support.service import Service
 
-ALONE = "what this test measures must not be disturbed by other tests"
+MARKERS = {
+    "alone": "what this test measures must not be disturbed by other tests",
+    "apart": "this test is one of many that take long, and have a target of their own",
+    **ways.MARKERS,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in {"alone": ALONE, **ways.MARKERS}.items():
+    for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 

@@ -7,6 +7,7 @@ is only a reason to look again, and what answers it is always a read that was ma
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -166,14 +167,16 @@ class Views:
         look: Callable[[], Awaitable[T]],
         enough: Callable[[T], bool],
     ) -> T:
-        end = asyncio.get_running_loop().time() + timeout
+        # Not the loop's clock, which stands still while the loop is busy: by that one it would end too early.
+        end = time.monotonic() + timeout
         with self._hub.watch(id, key) as watch:
             seen = await look()
             while not enough(seen):
-                left = end - asyncio.get_running_loop().time()
+                left = end - time.monotonic()
                 if timeout <= 0 or self._hub.draining:
                     return seen
-                if left <= 0 or not await watch.wait(left) or self._hub.draining:
+                # A timer may ring a little early too; then it is waited again.
+                if left <= 0 or not (await watch.wait(left) or time.monotonic() < end) or self._hub.draining:
                     return await self._last_look(look)
                 seen = await self._patiently(look, watch, end) or seen
             return seen
@@ -184,7 +187,7 @@ class Views:
             return await look()
         except DatabaseUnavailable:
             watch.wake()
-            await asyncio.sleep(max(0.0, min(PAUSE, end - asyncio.get_running_loop().time())))
+            await asyncio.sleep(max(0.0, min(PAUSE, end - time.monotonic())))
             return None
 
     async def _last_look(self, look: Callable[[], Awaitable[T]]) -> T:

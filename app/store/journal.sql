@@ -99,7 +99,7 @@ step as (
 -- What most batches have none of: messages received, callbacks made, waits written down and waits that are over.
 received as (
     update messages m
-    set received_seq = r.seq, received_at = now()
+    set received_seq = r.seq, received_at = coalesce(m.received_at, now())
     from json_to_recordset(%(received)s::json) as r (id text, position int, seq int)
     where m.workflow_id = any (%(ids)s::text[])
       and m.position = any (%(positions)s::int[])

@@ -181,6 +181,7 @@ async def test_messages_of_a_topic_are_received_in_their_order_and_once(forgetfu
     id = await engine.begin(counts)
     for number in range(5):
         await engine.send(id, "number", number)
+    await engine.forgotten(id)
     await engine.crash()
     for number in range(5, 10):
         await engine.send(id, "other", number)

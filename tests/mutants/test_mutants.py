@@ -50,6 +50,7 @@ def verdicts(
             trials.cancel()
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("name", UNBROKEN)
 def test_without_a_mutant_they_all_pass(verdicts: Callable[[str], Verdict], name: str) -> None:
     """So it is the mutant, and not the copy or the haste, that a test fails of."""
@@ -57,6 +58,7 @@ def test_without_a_mutant_they_all_pass(verdicts: Callable[[str], Verdict], name
     assert verdict.passed, verdict.text
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("name", MUTANTS)
 def test_it_is_caught(verdicts: Callable[[str], Verdict], name: str) -> None:
     verdict = verdicts(name)

@@ -45,6 +45,22 @@ async def test_the_answer_of_a_second_try_is_that_of_the_first(database_url):
         assert set(count.values()) == {0, 1}
 
 
+async def test_a_message_keeps_the_time_at_which_the_first_try_received_it(database_url):
+    await prepare(database_url, inbox=1)
+    received = batch(entry("w"), steps=[step("w")], received=[{"id": "w", "position": 1, "seq": 1}])
+    async with line(database_url) as journal, observer(database_url) as look:
+        await look.rows(
+            "insert into messages (workflow_id, position, id, topic, payload, payload_hash, event_position, sent_at)"
+            " values ('w', 1, gen_random_uuid(), 'word', '1', '', 0, now())"
+        )
+        times = []
+        for again in (False, True):
+            await rows.flush(journal, received, again=again)
+            times += await look.rows("select received_at from messages where workflow_id = 'w'")
+        assert times[0].received_at
+        assert times[0] == times[1]
+
+
 async def test_a_first_try_that_finds_its_place_taken_is_refused(database_url):
     """A position that two records claim is an error, and not a record that silently isn't there."""
     await prepare(database_url)

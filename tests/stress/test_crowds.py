@@ -16,7 +16,7 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.wire import Wire, wires
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.apart
 
 SETTINGS = {"WORKFLOWS": "tests.support.workflows,tests.stress.floods", "EXAMPLES": False, "LINGER": 0.2}
 ROUNDS = 5

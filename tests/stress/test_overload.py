@@ -18,7 +18,7 @@ from tests.support.service import Service
 from tests.support.waiting import eventually
 from tests.support.wire import Wire, wires
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.apart
 
 BUFFER = 200
 SETTINGS = {
