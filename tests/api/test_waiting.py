@@ -71,11 +71,11 @@ def seated(service, client, id, *requests):
     connections: dict[tuple[object, ...], socket.socket] = {}
 
     def all_seated():
-        for request in requests:
-            # To look whether all is full may have taken the seat of one of these.
-            if request not in connections or refused(connections[request]):
-                connections[request] = stack.enter_context(park(service, *request))
-        return full(client, id) and not any(map(refused, connections.values()))
+        late = [request for request in requests if request not in connections or refused(connections[request])]
+        for request in late:
+            connections[request] = stack.enter_context(park(service, *request))
+        # To look whether all is full may take the seat of one of these, so not before they have had the time to come.
+        return not late and full(client, id) and not any(map(refused, connections.values()))
 
     with ExitStack() as stack:
         eventually_sync(all_seated)
