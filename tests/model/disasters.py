@@ -124,6 +124,14 @@ class Disasters(Asking):
         self.saw(trap, f"answer lost at {place}")
         replica.trap = None
 
+    def go_on_after(self, replica: Replica, dies: bool) -> None:
+        """Take the trap away; whoever was to die in it and did not, dies now."""
+        replica.trap = None
+        if dies and replica.up:
+            replica.kill()
+            self.bury()
+        self.settle(anyway=True)
+
     @precondition(both_up)
     @rule(name=st.sampled_from(["puppet", "count"]), side=sides, place=st.sampled_from(JOURNAL), dies=st.booleans())
     def start_and_get_no_answer(self, name: str, side: int, place: str, dies: bool) -> None:
@@ -135,11 +143,7 @@ class Disasters(Asking):
         answer = self.insist(side, "POST", "/workflows", {"id": id, "name": name, "input": 1})
         assert answer.status == 201 or (answer.status == 200 and trap.struck), answer
         self.saw(trap, f"start without an answer at {place}")
-        replica.trap = None
-        if dies and replica.up:
-            replica.kill()
-            self.bury()
-        self.settle(anyway=True)
+        self.go_on_after(replica, dies)
 
     @precondition(both_up)
     @rule(
@@ -175,11 +179,7 @@ class Disasters(Asking):
         seen = (answer.status, answer.code)
         assert seen == expected or (trap.struck and not expected.code and seen == repeated), (expected, answer)
         self.saw(trap, f"no answer at {trap.point}")
-        replica.trap = None
-        if dies and replica.up:
-            replica.kill()
-            self.bury()
-        self.settle(anyway=True)
+        self.go_on_after(replica, dies)
 
     @precondition(both_up)
     @rule(

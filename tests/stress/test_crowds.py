@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -30,19 +30,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
             connection.execute("alter system set log_line_prefix = '%a|'")
             connection.execute("select pg_reload_conf()")
         yield postgres
-
-
-@pytest.fixture(scope="module")
-def service(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), {"DATABASE_URL": postgres.url(), **SETTINGS}) as service:
-        yield service
-        assert "Traceback" not in service.log, service.log
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with service.async_client() as client:
-        yield client
 
 
 async def start(client: httpx.AsyncClient, id: str, *script: list[Any]) -> str:

@@ -36,19 +36,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         yield postgres
 
 
-@pytest.fixture(scope="module")
-def service(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), {"DATABASE_URL": postgres.url(), **SETTINGS}) as service:
-        yield service
-        assert "Traceback" not in service.log, service.log
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with service.async_client() as client:
-        yield client
-
-
 @pytest.fixture
 async def admin(postgres: EmbeddedPostgres) -> AsyncIterator[Any]:
     async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as admin:
