@@ -20,6 +20,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -192,6 +193,11 @@ class Journal:
             return False
         return not self.load
 
+    def hurry(self) -> None:
+        """The database answers again: what waits between two tries is sent at once."""
+        for queue in self._lanes.values():
+            queue.hurried.set()
+
     async def stop(self) -> None:
         for queue in self._lanes.values():
             await queue.stop()
@@ -265,6 +271,8 @@ class _Queue:
         self._waiting: deque[Item | Writer] = deque()
         self._task: asyncio.Task[None] | None = None
         self._epoch = 0
+        self.hurried = asyncio.Event()
+        """Set while a pause between two tries is not to be waited for to its end."""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -377,7 +385,10 @@ class _Queue:
                 _report(self._lane, verdict, error, tries)
                 if await self._divided(items, error, verdict, alone=alone):
                     return
-                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                self.hurried.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PAUSES[min(tries, len(PAUSES) - 1)]):
+                        await self.hurried.wait()
                 tries += 1
             else:
                 if self._epoch == epoch:

@@ -215,6 +215,7 @@ class Runtime:
             raise Draining
         async with db.available(), within(0.9):
             await self._pulse.probe()
+        self._journal.hurry()
 
     # ---- what the parts tell each other
 
@@ -253,6 +254,7 @@ class Runtime:
         await self._recovery.examine(beat, self._journal.in_flight)
 
     def _recovered(self) -> None:
+        self._journal.hurry()
         self.hub.wake_all()
         tasks.spawn(tasks.insist(self._executor.sweep_waits), name="sweep waits")
 

@@ -6,6 +6,8 @@ import psycopg
 import pytest
 
 from app import Context, WorkflowIdConflict
+from app.engine import journal
+from app.errors import DatabaseUnavailable
 from tests.support.engine import Engine
 from tests.support.points import Gate, at, once
 from tests.support.waiting import eventually
@@ -240,3 +242,19 @@ async def test_records_of_an_executor_that_was_declared_dead_are_not_sent_again(
         assert await engine.output(id) == 1
     assert await engine.events(id) == [("count", 1)]
     assert await engine.one("select generation from workflows where id = %s", id) == 2
+
+
+async def test_a_database_that_is_back_is_not_waited_for_any_longer(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    """Who reads "ready" and starts something must not stand behind the pause of a flush that was lost before."""
+    monkeypatch.setattr(journal, "PAUSES", (60.0,))
+
+    @engine.workflow
+    async def nothing(ctx: Context) -> None:
+        pass
+
+    with at(journal__before_flush=once(lost())):
+        with pytest.raises(DatabaseUnavailable):
+            await engine.begin(nothing, id="lost")
+        await engine.runtime.ready()
+        await engine.begin(nothing, id="later")
+    await engine.output("later")

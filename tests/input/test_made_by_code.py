@@ -27,15 +27,19 @@ def id_of(way: str, what: str) -> str:
     return f"spill.{way}.{sorted(MADE).index(what)}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def spilled(hardened) -> Iterator[httpx.Client]:
-    """All of them under way at once, each beside a neighbour that does nothing wrong."""
+    """All of them under way at once, each beside a neighbour that does nothing wrong. None is left running: others
+    look whether what is written changes."""
     with hardened.client() as client:
         for way, what in SPILLS:
             id = id_of(way, what)
             neighbour = {"name": "scripted", "input": [["set", "k", 1], ["step", 2]], "id": f"{id}.neighbour"}
             for body in ({"name": "spill", "input": [way, what], "id": id}, neighbour):
                 assert client.post("/workflows", json=body).status_code == 201
+        for way, what in SPILLS:
+            for id in (id_of(way, what), f"{id_of(way, what)}.neighbour"):
+                assert client.get(f"/workflows/{id}/result?timeout=20").status_code == 200
         yield client
 
 
