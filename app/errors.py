@@ -68,6 +68,22 @@ class MalformedRequest(Refusal):
     status, code = 400, "malformed-request"
 
 
+class Unauthenticated(Refusal):
+    """This needs an API key that is in force, in the header Authorization: Bearer."""
+
+    status, code = 401, "unauthenticated"
+
+
+class InsufficientScope(Refusal):
+    """The API key may not do this."""
+
+    status, code = 403, "insufficient-scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The API key may not do this: it needs the scope {scope}.")
+        self.scope = scope
+
+
 class OriginRefused(Refusal):
     """A page of another origin may not do this; add the origin to MILEPOST_CORS_ORIGINS to allow it."""
 

@@ -29,6 +29,7 @@ from app.authoring import loading
 from app.authoring.definitions import Registry, registry
 from app.engine.runtime import Limits, Runtime
 from app.errors import DatabaseUnavailable, MilepostError
+from app.keys import Keys
 from app.release import VERSION
 from app.server import CLOSING, Server
 from app.settings import LogFormat, Role, Settings
@@ -57,6 +58,7 @@ class StartError(MilepostError):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    _keys(settings)
     register(settings)
     with bound_socket(settings) as listener, database(settings) as (url, embedded):
         _migrate_patiently(url)
@@ -158,6 +160,7 @@ async def _supervise(settings: Settings, database_url: str | None, listener: soc
 
 
 async def _serve(settings: Settings, url: str, listener: socket.socket, place: Place | None = None) -> None:
+    keys = _keys(settings)
     own_url = _address(settings, listener)
     public_url = settings.public_url or (own_url if settings.loopback and settings.role.takes_requests else None)
     storage = Database(url)
@@ -177,7 +180,9 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
         max_body_bytes=settings.max_body_bytes,
         public_url=public_url,
         cors_origins=settings.cors_origins,
+        keys=keys,
     )
+    watching = asyncio.create_task(keys.watch(), name="keys") if keys else None
     try:
         async with available():
             await runtime.start()
@@ -191,6 +196,8 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
             asyncio.get_running_loop().add_reader(place.leash, _orphaned, server, place)
         await server.serve([listener])
     finally:
+        if watching:
+            watching.cancel()
         await runtime.stop()
 
 
@@ -230,6 +237,11 @@ async def _examples(storage: Database, public_url: str | None) -> list[BaseRoute
     return [*workflows.routes(public_url, storage.transaction)]
 
 
+def _keys(settings: Settings) -> Keys | None:
+    """Those in force; read before anything is started, for then a person can mend them."""
+    return None if settings.api_keys_file is None else Keys(settings.api_keys_file)
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
         concurrency=settings.concurrency if settings.role.runs_workflows else 0,
@@ -256,6 +268,8 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
     def announce() -> None:
         if settings.public_url is None and settings.role is Role.WORKER:
             log.warning("callbacks fail until MILEPOST_PUBLIC_URL says how others reach those who take requests")
+        elif settings.public_url is None and not settings.loopback and settings.api_keys_file is not None:
+            log.warning("callbacks fail until MILEPOST_PUBLIC_URL says how others reach this service")
         elif settings.public_url is None and not settings.loopback:
             log.warning(
                 "requests from elsewhere are refused, and callbacks fail, until MILEPOST_PUBLIC_URL says how others"
@@ -269,6 +283,7 @@ def _announcement(settings: Settings, url: str) -> Callable[[], None]:
                 role=settings.role,
                 processes=settings.processes,
                 database="embedded" if settings.database_url is None else "given",
+                access="anybody" if settings.api_keys_file is None else "keys",
             )
             return
         print(f"Milepost {VERSION} {_duty(settings, url)}")
@@ -292,10 +307,11 @@ def _duty(settings: Settings, url: str) -> str:
 def _suggestion(settings: Settings, url: str) -> str:
     if settings.role is Role.WORKER:
         return f"curl '{url}/readyz'"
+    key = "" if settings.api_keys_file is None else ' -H "Authorization: Bearer $KEY"'
     if not settings.with_examples:
-        return f"curl '{url}/definitions'"
+        return f"curl '{url}/definitions'{key}"
     body = """'{"name": "checkout", "input": {"sku": "A1"}}'"""
-    return f"curl '{url}/workflows?wait_for=payment_url' -H 'Content-Type: application/json' -d {body}"
+    return f"curl '{url}/workflows?wait_for=payment_url'{key} -H 'Content-Type: application/json' -d {body}"
 
 
 def _migrate_patiently(url: str) -> str:

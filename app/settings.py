@@ -146,7 +146,10 @@ class Settings(BaseSettings):
     default_timeout: float = Field(
         60.0, ge=0, le=3600, allow_inf_nan=False, description="how long a request waits that does not say, in seconds"
     )
-    allow_anonymous: bool = Field(False, description="whether addresses beyond loopback are served, to anybody")
+    api_keys_file: Path | None = Field(None, description="the file of API keys; unset, nobody needs one")
+    allow_anonymous: bool = Field(
+        False, description="whether addresses beyond loopback are served without API keys, to anybody"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_origins)] = Field(
         (), description="origins whose pages may call this service, separated by commas"
     )
@@ -182,10 +185,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MILEPOST_DATABASE_URL must be set, because MILEPOST_EMBEDDED=false forbids the embedded PostgreSQL"
             )
-        if not self.loopback and not self.allow_anonymous:
+        if self.api_keys_file is not None and self.allow_anonymous:
             raise ValueError(
-                f"MILEPOST_HOST={self.host} would let anyone on the network start workflows: "
-                "serve a loopback address such as 127.0.0.1, or set MILEPOST_ALLOW_ANONYMOUS=true"
+                "MILEPOST_ALLOW_ANONYMOUS=true and MILEPOST_API_KEYS_FILE contradict each other: unset one of them"
+            )
+        if not self.loopback and self.api_keys_file is None and not self.allow_anonymous:
+            raise ValueError(
+                f"MILEPOST_HOST={self.host} would let anyone on the network start workflows:"
+                " set MILEPOST_API_KEYS_FILE, serve a loopback address such as 127.0.0.1,"
+                " or set MILEPOST_ALLOW_ANONYMOUS=true"
             )
         if self.time_to_live < 3 * self.beat:
             raise ValueError("MILEPOST_TIME_TO_LIVE must be at least three times MILEPOST_BEAT")

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from app.api import openapi, problems, router
+from app.api.access import Gate, doors
 from app.api.doorman import Doorman, Sharing
 from app.api.middleware import BodyLimit, Frame
 from app.api.options import Options
@@ -34,21 +35,27 @@ def build(
 ) -> ASGIApp:
     """The application over a runtime that someone else starts and stops.
 
-    `pages` are served besides and stand in no document; `options` are those of `Options`.
+    `pages` are served besides, stand in no document and need no key; `options` are those of `Options`.
     """
     given = Options(**options)
+    served = router.probes() if only_probes else router.routes()
+    besides = [] if only_probes else pages or []
+    entrances = doors(served, besides)
     app = Application(
         openapi_url=None,
         redirect_slashes=False,
         middleware=[
             Middleware(Sharing, cors_origins=given.cors_origins),
             Middleware(Frame, draining=lambda: runtime.draining),
-            Middleware(Doorman, public_url=given.public_url, cors_origins=given.cors_origins),
+            Middleware(
+                Doorman, public_url=given.public_url, cors_origins=given.cors_origins, keyed=given.keys is not None
+            ),
+            *([Middleware(Gate, keys=given.keys, doors=entrances)] if given.keys is not None else []),
             Middleware(BodyLimit, limit=given.max_body_bytes),
         ],
         exception_handlers={Refusal: problems.refused, HTTPException: problems.from_router},
     )
     app.state.runtime, app.state.options, app.state.described = runtime, given, {}
     # Not `include_router`: its indirection is passed by each request.
-    app.router.routes = router.probes() if only_probes else [*router.routes(), *(pages or [])]
+    app.router.routes = [*served, *besides]
     return app

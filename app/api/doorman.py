@@ -1,7 +1,8 @@
 """Who may come in while there are no API keys: whoever is on this machine, and no web page of elsewhere.
 
 A browser lets any page send requests to a loopback address. Two headers tell such requests: `Host`, which
-names the foreign site when its name was made to resolve to this machine, and `Origin`.
+names the foreign site when its name was made to resolve to this machine, and `Origin`. Where there are keys, neither
+is asked for: what needs one can't be done by a page that hasn't got it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import HostRefused, MalformedRequest, OriginRefused
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-EXPOSED = b"Allow, ETag, Link, Location, Retry-After, Workflow-Status, X-Request-Id"
+EXPOSED = b"Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, Workflow-Status, X-Request-Id"
 ACCEPTED = (
     b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Traceparent, X-Request-Id"
 )
@@ -53,8 +54,12 @@ class Sharing:
 
 
 class Doorman:
-    def __init__(self, app: ASGIApp, *, public_url: str | None, cors_origins: tuple[str, ...]) -> None:
-        self._app = app
+    """`keyed`: there are API keys."""
+
+    def __init__(
+        self, app: ASGIApp, *, public_url: str | None, cors_origins: tuple[str, ...], keyed: bool = False
+    ) -> None:
+        self._app, self._keyed = app, keyed
         self._public = urlsplit(public_url) if public_url else None
         self._origins = frozenset(cors_origins)
 
@@ -67,11 +72,11 @@ class Doorman:
         if len(hosts) != 1 or len(origins) > 1:
             raise MalformedRequest("A request has one Host, and at most one Origin.")
         host = hosts[0].decode("latin-1").lower()
-        if not self._is_ours(host):
+        if not self._keyed and not self._is_ours(host):
             raise HostRefused
         origin = origins[0].decode("latin-1").lower() if origins else None
         allowed = origin is not None and origin in self._origins
-        if origin is not None and not allowed and not self._may_write(scope, origin, host):
+        if origin is not None and not allowed and not self._keyed and not self._may_write(scope, origin, host):
             raise OriginRefused
         if allowed and scope["method"] == "OPTIONS" and _asks_first(scope):
             await _permit(send)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import telemetry
 from app.api import problems
+from app.api.access import OWNER
 from app.api.request import ONLY_LOOKS, raw_path
 from app.errors import BodyTooLarge, InternalError, Refusal
 
@@ -59,6 +60,8 @@ class Frame:
             _log.exception("a request broke", **about)
             await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
         finally:
+            if OWNER in scope:
+                about["key"] = scope[OWNER]
             _log.debug("answered", status=answer.status, ms=round((time.perf_counter() - began) * 1000, 1), **about)
 
 

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from app.api import responses
+from app.api import access, responses
 from app.api.components import Components
 from app.api.schemas.problems import PROBLEMS
 from app.authoring.definitions import Definition, Registry
@@ -23,6 +23,12 @@ Durable workflows over HTTP: start one, read its events by long poll, send it me
 Values (inputs, outputs, event values, payloads) are any JSON of at most 1 MiB, and come back equal. Refusals are
 problem documents (RFC 9457), told apart by their `code`. Times are RFC 3339 in UTC, durations are seconds. Every
 GET can be asked with HEAD, which does not wait."""
+KEYS = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `Authorization: Bearer mp_…`. Each operation names the scope that it needs: `read`,"
+    " `write` which includes it, or `admin` which includes both. A service that has no keys asks for none.",
+}
 _VALUES = frozenset({"const", "default", "enum", "example", "examples"})
 _MAPS = frozenset({"properties", "mapping"})
 TAGS = [
@@ -57,6 +63,7 @@ def describe(routes: Sequence[BaseRoute], registry: Registry) -> dict[str, Any]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     described["security"] = []
+    described["components"]["securitySchemes"] = {access.SCHEME: KEYS}
     components = Components(described["components"]["schemas"])
     _, schema = models_json_schema(
         [(answer.model, "serialization") for answer in PROBLEMS.values()],
@@ -68,6 +75,7 @@ def describe(routes: Sequence[BaseRoute], registry: Registry) -> dict[str, Any]:
     described["components"]["responses"] = responses.components()
     described["components"]["headers"] = responses.header_components()
     for operation in (operation for path in described["paths"].values() for operation in path.values()):
+        _tell_of_keys(operation)
         _tidy_operation(operation)
     described["paths"] = _tidy(described["paths"])
     described["components"]["schemas"] = {n: _tidy(s) for n, s in described["components"]["schemas"].items()}
@@ -123,6 +131,16 @@ def _may_be_left_out(definition: Definition) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def _tell_of_keys(operation: dict[str, Any]) -> None:
+    """An operation that needs a key may refuse for want of it."""
+    if not operation["security"]:
+        return
+    told = {str(status): answer for status, answer in responses.refusals(401, 403).items()} | operation["responses"]
+    refused = sorted(status for status in told if status >= "400")
+    kept = [status for status in told if status < "400"]
+    operation["responses"] = {status: told[status] for status in (*kept, *refused)}
 
 
 def _tidy_operation(operation: dict[str, Any]) -> None:

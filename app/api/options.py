@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.keys import Keys
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -11,3 +13,5 @@ class Options:
     max_body_bytes: int = 1_114_112
     public_url: str | None = None
     cors_origins: tuple[str, ...] = ()
+    keys: Keys | None = None
+    """None: whoever reaches the service may use it."""

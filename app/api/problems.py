@@ -16,16 +16,19 @@ from app.api.request import raw_path
 from app.api.route import allowed
 from app.errors import (
     Fault,
+    InsufficientScope,
     InternalError,
     Invalid,
     MalformedRequest,
     MethodNotAllowed,
     Refusal,
     RouteNotFound,
+    Unauthenticated,
     Unavailable,
 )
 
 MEDIA_TYPE = "application/problem+json"
+CHALLENGE = 'Bearer realm="Milepost"'
 
 
 def respond(refusal: Refusal, scope: Scope) -> Response:
@@ -39,6 +42,10 @@ def respond(refusal: Refusal, scope: Scope) -> Response:
     response = render.respond(text + "}", refusal.status, media_type=MEDIA_TYPE)
     if isinstance(refusal, Unavailable):
         response.headers["Retry-After"] = str(refusal.retry_after)
+    elif isinstance(refusal, Unauthenticated):
+        response.headers["WWW-Authenticate"] = CHALLENGE
+    elif isinstance(refusal, InsufficientScope):
+        response.headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{refusal.scope}"'
     status = refusal.extra.get("workflow_status")
     if status is not None:
         response.headers["Workflow-Status"] = str(status)

@@ -12,6 +12,7 @@ from app.api.schemas.problems import ALWAYS, PROBLEMS
 Responses = dict[int | str, dict[str, Any]]
 
 ETAG, LINK, LOCATION, RETRY_AFTER, WORKFLOW_STATUS = "ETag", "Link", "Location", "Retry-After", "Workflow-Status"
+WWW_AUTHENTICATE = "WWW-Authenticate"
 
 _PLACE = "#/components/responses/"
 
@@ -21,6 +22,7 @@ HEADERS: dict[str, tuple[str, str]] = {
     LOCATION: ("string", "The workflow's path."),
     RETRY_AFTER: ("integer", "Seconds after which to try again."),
     WORKFLOW_STATUS: ("string", "The workflow's status at this moment."),
+    WWW_AUTHENTICATE: ("string", "That it takes an API key (RFC 6750); at a 403, which scope is missing, if one is."),
     "X-Request-Id": ("string", "The request's id, as it was sent or made; it stands in the log."),
 }
 

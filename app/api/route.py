@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from app.api import access
 from app.api.binding import Binding
 from app.api.request import Request
 
@@ -24,7 +25,8 @@ class Route(APIRoute):
     strict_query: ClassVar[bool] = True
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **{**options, "operation_id": endpoint.__name__})
+        told = {"openapi_extra": {**(options.get("openapi_extra") or {}), **access.security(endpoint)}}
+        super().__init__(path, endpoint, **{**options, **told, "operation_id": endpoint.__name__})
         self._raw_path = re.compile(self.path_regex.pattern.removesuffix("$").encode()).fullmatch
         binding = Binding(endpoint, strict_query=self.strict_query)
 

@@ -12,6 +12,7 @@ from tests.input.standing import begin
 
 LONGEST_WAIT = 0.2
 TOKENS = os.environ["CALLBACK_TOKENS"].split()
+HEADERS = {"Authorization": f"Bearer {os.environ['API_KEY']}"}
 _ID = re.compile(r"[A-Za-z0-9._~:-]{1,128}").fullmatch
 
 REASONS = (
@@ -50,7 +51,8 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     parameters = case.path_parameters or {}
     if case.path.endswith("/stream") and _ID(str(parameters.get("id"))):
         # A stream goes on for as long as its workflow does; so it is that of one that has ended.
-        with httpx.Client(base_url=case.operation.schema.get_base_url(), timeout=30, trust_env=False) as client:
+        base_url = case.operation.schema.get_base_url()
+        with httpx.Client(base_url=base_url, headers=HEADERS, timeout=30, trust_env=False) as client:
             begin(client, "ended")
         parameters["id"] = "ended"
     if "token" in parameters and _few(parameters["token"]):

@@ -15,6 +15,7 @@ import pytest
 
 from tests.input.conftest import look_through
 from tests.input.standing import stand
+from tests.support.keys import issue
 from tests.support.service import ROOT, Service
 
 EXAMPLES = os.environ.get("GENERATED")
@@ -22,8 +23,16 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def searched(launch) -> Iterator[Service]:
-    service = launch(WORKFLOWS="tests.support.workflows", LOG_FORMAT="json", DEFAULT_TIMEOUT=0.1, LINGER=0.2)
+def searched(launch, tmp_path: Path) -> Iterator[Service]:
+    held = issue(tmp_path / "keys", of="admin")
+    service = launch(
+        WORKFLOWS="tests.support.workflows",
+        LOG_FORMAT="json",
+        DEFAULT_TIMEOUT=0.1,
+        LINGER=0.2,
+        API_KEYS_FILE=tmp_path / "keys",
+    )
+    service.key = held["of"]
     stand(service)
     yield service
     assert service.terminate() == 0, service.log
@@ -49,12 +58,12 @@ def test_generated_requests_find_nothing(searched: Service, tokens: list[str], t
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{searched.url}/openapi.json", "--no-color", "--report", "json", "--report-json-path", str(report)),
-        *("--report-dir", str(tmp_path), *chosen),
+        *("--report-dir", str(tmp_path), "--header", f"Authorization: Bearer {searched.key}", *chosen),
     ]
     outcome = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CALLBACK_TOKENS": " ".join(tokens)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CALLBACK_TOKENS": " ".join(tokens), "API_KEY": searched.key},
         capture_output=True,
         text=True,
         timeout=None if EXAMPLES else 300,

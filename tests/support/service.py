@@ -31,6 +31,8 @@ class Service:
         self._modules = modules
         self._log_path = folder / f"service-{self._settings['PORT']}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self.key = ""
+        """The secret of the API key that its clients send."""
 
     @property
     def url(self) -> str:
@@ -51,7 +53,8 @@ class Service:
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
     def client(self, timeout: float = 70.0) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return httpx.Client(base_url=self.url, timeout=timeout, headers=headers, trust_env=False)
 
     def async_client(self, timeout: float = 70.0) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.api import paging, render
+from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import LINK, answers, refusals
 from app.api.route import Route
@@ -15,6 +16,7 @@ from app.api.schemas import definitions as schemas
 from app.api.schemas.base import DefinitionPath
 from app.authoring.definitions import Definition
 from app.errors import DefinitionNotFound
+from app.keys import Scope
 
 router = APIRouter(route_class=Route, tags=["definitions"])
 
@@ -23,6 +25,7 @@ router = APIRouter(route_class=Route, tags=["definitions"])
     "/definitions",
     responses=answers({200: (schemas.Definitions, "A page of definitions.", (LINK,))}) | refusals(422),
 )
+@needs(Scope.READ)
 async def list_definitions(request: Request, query: Annotated[schemas.DefinitionsQuery, Query()]) -> Response:
     """List the registered workflows by name, the newest version of each first."""
     page = paging.begin(request.raw_path, query, query.cursor)
@@ -40,6 +43,7 @@ async def list_definitions(request: Request, query: Annotated[schemas.Definition
     "/definitions/{name}",
     responses=answers({200: (schemas.Definition, "Its newest version.", ())}) | refusals(404, 422),
 )
+@needs(Scope.READ)
 async def get_definition(request: Request, name: DefinitionPath) -> Response:
     """Read the newest version of one registered workflow."""
     definition = request.runtime.registry.newest(name)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from app.api import etags, paging, render
+from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import ETAG, LINK, RETRY_AFTER, WORKFLOW_STATUS, answers, headers, refusals
 from app.api.route import Route
@@ -19,6 +20,7 @@ from app.api.stream import EventStream
 from app.api.waiting import attended, seat
 from app.engine import views
 from app.errors import EventNeverSet, Fault, InvalidCursor, InvalidRequest
+from app.keys import Scope
 from app.model import JsonText, Status, WorkflowId
 
 router = APIRouter(route_class=Route, tags=["events"])
@@ -40,6 +42,7 @@ _last_event_id = re.compile(LAST_EVENT_ID).fullmatch
     )
     | refusals(404, 410, 422, 503),
 )
+@needs(Scope.READ)
 async def get_event(
     request: Request,
     workflow_id: WorkflowIdPath,
@@ -113,6 +116,7 @@ def _never(detail: str, status: Status, error: JsonText | None, events: render.J
     )
     | refusals(404, 410, 422, 503),
 )
+@needs(Scope.READ)
 async def list_events(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.BoardQuery, Query()]
 ) -> Response:
@@ -153,6 +157,7 @@ async def _several(request: Request, workflow_id: WorkflowId, query: schemas.Boa
     responses=answers({200: (schemas.Events, "A part of the log, perhaps empty.", (WORKFLOW_STATUS, LINK))})
     | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def get_history(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.HistoryQuery, Query()]
 ) -> Response:
@@ -194,6 +199,7 @@ def _log(workflow_id: WorkflowId, log: views.Log, position: int, cursor: str | N
     | answers({204: (None, "All was sent before: Last-Event-ID is that of the end.", (WORKFLOW_STATUS,))})
     | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def stream_events(
     request: Request,
     workflow_id: WorkflowIdPath,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path, Query
 from starlette.responses import Response
 
 from app.api import paging, render
+from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import LINK, WORKFLOW_STATUS, answers, refusals
 from app.api.route import LooseRoute, Route
@@ -16,6 +17,7 @@ from app.api.schemas import messages as schemas
 from app.api.schemas.base import WorkflowIdPath
 from app.api.schemas.workflows import Waits
 from app.api.waiting import Wait, seat
+from app.keys import Scope
 
 router = APIRouter(route_class=Route, tags=["messages"])
 callbacks = APIRouter(route_class=LooseRoute, tags=["messages"])
@@ -32,6 +34,7 @@ callbacks = APIRouter(route_class=LooseRoute, tags=["messages"])
     )
     | refusals(403, 404, 409, 413, 415, 422, 503),
 )
+@needs(Scope.WRITE)
 async def send_message(
     request: Request,
     workflow_id: WorkflowIdPath,
@@ -54,6 +57,7 @@ async def send_message(
     responses=answers({200: (schemas.Messages, "A page of messages.", (WORKFLOW_STATUS, LINK))})
     | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def list_messages(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.MessagesQuery, Query()]
 ) -> Response:
@@ -76,6 +80,7 @@ async def list_messages(
     status_code=204,
     responses=answers({204: (None, "Taken, now or before.", ())}) | refusals(404, 409, 413, 415, 422, 503),
 )
+@needs(None)
 async def complete_callback(
     request: Request,
     token: Annotated[str, Path(description="The callback's secret, as in the URL that the workflow made.")],

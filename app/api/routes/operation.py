@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from app.api import pages, problems, render
+from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import Responses, answers, refusals
 from app.api.route import LooseRoute
@@ -24,12 +25,14 @@ _DOCUMENT: Responses = {
 
 
 @probes.get("/healthz", responses=answers({200: (Health, "The process runs its loop.", ())}) | refusals())
+@needs(None)
 async def get_health(request: Request) -> Response:
     """Whether the process is alive."""
     return render.respond('{"status":"ok"}')
 
 
 @probes.get("/readyz", responses=answers({200: (Health, "It can take requests.", ())}) | refusals(503))
+@needs(None)
 async def get_readiness(request: Request) -> Response:
     """Whether requests should be sent here: the database answers writes, and the process is not shutting down."""
     await request.runtime.ready()
@@ -37,6 +40,7 @@ async def get_readiness(request: Request) -> Response:
 
 
 @probes.get("/problems/{code}", responses=_PAGE | refusals(404, 422))
+@needs(None)
 async def explain_problem(
     request: Request, code: Annotated[str, Path(description="The code of a problem.")]
 ) -> Response:
@@ -48,6 +52,7 @@ async def explain_problem(
 
 
 @router.get("/docs", responses=_PAGE | refusals())
+@needs(None)
 async def get_docs(request: Request) -> Response:
     """The operations on one page, for people."""
     return pages.docs(request.app.openapi())
@@ -57,6 +62,7 @@ async def get_docs(request: Request) -> Response:
     "/openapi.json",
     responses=_DOCUMENT | refusals(),
 )
+@needs(None)
 async def get_openapi(request: Request) -> Response:
     """The description of this service in OpenAPI 3.1, with the workflows that it has."""
     return render.respond(render.quote(request.app.openapi()))

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from app import names
 from app.api import paging, render
+from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import (
     LINK,
@@ -25,6 +26,7 @@ from app.api.schemas import workflows as schemas
 from app.api.schemas.base import WorkflowIdPath
 from app.api.waiting import Wait, attended, seat
 from app.engine.commands import Start
+from app.keys import Scope
 from app.model import WorkflowId
 from app.store.workflows import Filter
 
@@ -48,6 +50,7 @@ IdempotencyKey = Annotated[
     )
     | refusals(400, 403, 404, 409, 413, 415, 422, 503),
 )
+@needs(Scope.WRITE)
 async def start_workflow(
     request: Request,
     body: Annotated[schemas.Start, Body()],
@@ -92,6 +95,7 @@ async def _start(request: Request, body: schemas.Start, idempotency_key: str | N
     "/workflows",
     responses=answers({200: (schemas.Workflows, "A page of workflows.", (LINK,))}) | refusals(422, 503),
 )
+@needs(Scope.READ)
 async def list_workflows(request: Request, query: Annotated[schemas.ListQuery, Query()]) -> Response:
     """List workflows by time of creation. A page may be short, even empty; only `next_cursor: null` is the end."""
     page = paging.begin(request.raw_path, query, query.cursor)
@@ -129,6 +133,7 @@ def _filter(query: schemas.ListQuery) -> Filter:
     "/workflows/{id}",
     responses=answers({200: (schemas.Workflow, "The workflow.", (WORKFLOW_STATUS,))}) | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def get_workflow(request: Request, workflow_id: WorkflowIdPath) -> Response:
     """Read one workflow."""
     workflow = await request.runtime.views.workflow(workflow_id)
@@ -140,6 +145,7 @@ async def get_workflow(request: Request, workflow_id: WorkflowIdPath) -> Respons
     status_code=204,
     responses=answers({204: (None, "Deleted, with everything under it.", ())}) | refusals(403, 404, 409, 422, 503),
 )
+@needs(Scope.WRITE)
 async def delete_workflow(request: Request, workflow_id: WorkflowIdPath) -> Response:
     """Delete a workflow that has ended. Its id is free again."""
     await request.runtime.commands.delete(workflow_id)
@@ -156,6 +162,7 @@ async def delete_workflow(request: Request, workflow_id: WorkflowIdPath) -> Resp
     )
     | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def get_result(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.ResultQuery, Query()]
 ) -> Response:
@@ -171,6 +178,7 @@ async def get_result(
     "/workflows/{id}/steps",
     responses=answers({200: (schemas.Steps, "A page of steps.", (WORKFLOW_STATUS, LINK))}) | refusals(404, 422, 503),
 )
+@needs(Scope.READ)
 async def list_steps(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.StepsQuery, Query()]
 ) -> Response:
@@ -191,6 +199,7 @@ async def list_steps(
     responses=answers({200: (schemas.Workflow, "It is CANCELLED.", (WORKFLOW_STATUS,))})
     | refusals(403, 404, 409, 422, 503),
 )
+@needs(Scope.WRITE)
 async def cancel_workflow(
     request: Request, workflow_id: WorkflowIdPath, query: Annotated[schemas.CancelQuery, Query()]
 ) -> Response:
@@ -203,6 +212,7 @@ async def cancel_workflow(
     "/workflows/{id}/resume",
     responses=answers({200: (schemas.Workflow, "It goes on.", (WORKFLOW_STATUS,))}) | refusals(403, 404, 409, 422, 503),
 )
+@needs(Scope.WRITE)
 async def resume_workflow(request: Request, workflow_id: WorkflowIdPath) -> Response:
     """Have a workflow go on from its last recorded step, or drop its delay."""
     workflow = await request.runtime.commands.resume(workflow_id)

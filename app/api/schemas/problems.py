@@ -73,7 +73,13 @@ class Answer:
 
 PROBLEMS: dict[int, Answer] = {
     400: Answer("Malformed", Problem, "The request can't be read."),
-    403: Answer("Forbidden", Problem, "The request comes from a page of an origin that is not allowed."),
+    401: Answer("Unauthenticated", Problem, "There is no API key, or none that is in force.", ("WWW-Authenticate",)),
+    403: Answer(
+        "Forbidden",
+        Problem,
+        "The API key has not the scope for this, or the request comes from a page of an origin that is not allowed.",
+        ("WWW-Authenticate",),
+    ),
     404: Answer("NotFound", NotFoundProblem, "There is no such thing."),
     409: Answer("Conflict", ConflictProblem, "The state of the workflow does not allow it.", ("Workflow-Status",)),
     410: Answer(
