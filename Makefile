@@ -14,7 +14,7 @@ POOLED_API := messages
 POOLED_ENGINE := exactly_once traps_lanes traps_mail traps_resend traps_waits
 SILENT_ENGINE := polling traps_deaths traps_trees traps_waits
 
-.PHONY: help run test test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
+.PHONY: help run test test-guides test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,11 +37,15 @@ test-stress: $(VENV)/.dev ## Run the service with more than it takes (STRESS=5 f
 	$(PY) -m pytest tests/stress
 
 test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and some without notifications
-	@.ci/pgbouncer
+	@.ci/debian pgbouncer=pgbouncer
 	TEST_POOLER=true $(PY) -m pytest tests/pooler tests/fundamentals $(foreach t,$(POOLED_API),tests/api/test_$(t).py) \
 		$(foreach t,$(POOLED_ENGINE),tests/engine/test_$(t).py)
 	TEST_NOTIFICATIONS=false $(PY) -m pytest tests/fundamentals/test_2_events.py tests/fundamentals/test_3_messages.py \
 		$(foreach t,$(SILENT_ENGINE),tests/engine/test_$(t).py)
+
+test-guides: $(VENV)/.dev ## Run what the guides show, in each of their languages (installs Go, Java, Node and a browser)
+	@.ci/guides
+	$(PY) -m pytest tests/guides
 
 check: $(VENV)/.dev ## Check style, types and the layers
 	$(PY) -m ruff check .

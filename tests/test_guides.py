@@ -1,10 +1,9 @@
 """The code blocks of the guides are run, one after the other, as their readers would."""
 
 import inspect
+import json
 import re
-import shlex
 import types
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,88 +12,73 @@ import pytest
 
 from app import Registry, testing
 from app.authoring import definitions
+from tests.support import shell
+from tests.support.guides import script
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "authoring.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-ADDRESS = "http://127.0.0.1:8000"
-
-
-def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
-    """The code blocks of a page, each with the number of its first line."""
-    text = page.read_text()
-    for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield text[: block.start()].count("\n") + 1, block[1]
-
-
-def curls(page: Path, address: str) -> list[httpx.Request]:
-    """The requests that a page's curl commands make."""
-    lines = re.findall(r"^    (curl .*(?:(?<=\\)\n.*)*)", page.read_text(), re.MULTILINE)
-    return [_request(shlex.split(line.replace("\\\n", " "), comments=True), address) for line in lines]
-
-
-def _request(words: list[str], address: str) -> httpx.Request:
-    headers, data, url = {}, None, ""
-    arguments = iter(words[1:])
-    for word in arguments:
-        if word == "-H":
-            name, _, value = next(arguments).partition(": ")
-            headers[name] = value
-        elif word == "-d":
-            data = next(arguments)
-        elif word != "-N":
-            assert not url, words
-            url = word
-    assert url.startswith(ADDRESS), words
-    method = "GET" if data is None else "POST"
-    return httpx.Request(method, url.replace(ADDRESS, address), headers=headers, content=data)
-
-
-def shown(answer: str) -> set[str]:
-    """The members in an answer, perhaps shortened."""
-    return set(re.findall(r'"(\w+)":', answer))
 
 
 @pytest.fixture
 def guide(monkeypatch):
     monkeypatch.setattr(definitions, "_default", Registry())
     module = types.ModuleType("guide")
-    for line, block in blocks(GUIDE, "python"):
-        exec(compile("\n" * line + block, str(GUIDE), "exec", dont_inherit=True), module.__dict__)
+    with script("docs/authoring.md", only="python") as blocks:
+        for block in blocks.rest("python"):
+            code = compile("\n" * (block.line - 1) + block.text, block.page, "exec", dont_inherit=True)
+            exec(code, module.__dict__)
     return module
 
 
-def test_whoever_follows_the_readme_gets_what_it_says(launch, tmp_path, capsys):
-    following, approval = [block for _, block in blocks(README, "python")]
-    started, paid, ended = [block for _, block in blocks(README, "json")]
-    (tmp_path / "approval.py").write_text(approval)
-    service = launch(modules=tmp_path, WORKFLOWS="approval")
-    checkout, status, result, steps, stream, approve, verdict, approved = curls(README, service.url)
+def test_a_checkout_goes_as_the_readme_says(tmp_path):
+    with script("README.md", "Try it") as blocks:
+        made, curl, started = blocks.take("sh"), blocks.take("sh"), blocks.take("json")
+        wait, paid, ends, ended = blocks.take("sh"), blocks.take("json"), blocks.take("sh"), blocks.take("json")
 
-    with service.client() as client, ThreadPoolExecutor(1) as aside:
-        answer = client.send(checkout)
-        assert answer.status_code == 201
-        assert shown(started) <= shown(answer.text)
-        service.restart()
-        waiting = aside.submit(client.send, status)
-        client.post(answer.json()["events"]["payment_url"]["value"] + "/pay")
-        answer = waiting.result()
-        assert shown(paid) == shown(answer.text)
-        assert (answer.json()["value"], answer.json()["position"]) == ("paid", 4)
-        answer = client.send(result)
-        assert shown(ended) <= shown(answer.text)
-        assert answer.json()["output"]["status"] == "shipped"
-        assert client.send(steps).json()["steps"][0]["name"] == "reserve"
-        assert "event: $end" in client.send(stream).text
+    with shell.serving(made, tmp_path) as service:
+        answer = shell.run(curl, address=service.url)
+        assert started.at(service.url).fits(answer), answer
+        service.kill()
+    url = json.loads(answer)["events"]["payment_url"]["value"]
+    port = int(service.url.rpartition(":")[2])
+    with shell.serving(made, tmp_path, port=port) as service, ThreadPoolExecutor(1) as aside:
+        waiting = aside.submit(shell.run, wait, address=service.url)
+        httpx.post(f"{url}/pay", trust_env=False)
+        assert paid.fits(waiting.result()), waiting.result()
+        result = shell.run(ends, address=service.url)
+    assert ended.fits(result), result
 
-        exec(following.replace(ADDRESS, service.url), {})
-        assert capsys.readouterr().out == "shipped\n"
 
-        assert client.send(approve).json()["events"]["waiting_for"]["value"] == "an editor"
-        assert client.send(verdict).status_code == 201
-        assert client.send(approved).json()["output"] == "https://example.com/5"
+def test_a_status_is_followed_as_the_readme_says(service, capsys):
+    with script("README.md", "Long polls") as blocks:
+        following = blocks.take("python")
+    order = {"name": "checkout", "id": "order-1", "input": {"sku": "C3"}}
+    with service.client() as client:
+        assert client.post("/workflows?wait_for_result=true", json=order).json()["output"]["status"] == "out_of_stock"
+
+    exec(following.at(service.url).text, {})
+
+    assert capsys.readouterr().out == "out_of_stock\n"
+
+
+def test_the_workflow_of_the_readme_does_what_it_says(tmp_path):
+    with script("README.md", "Write a workflow") as blocks:
+        module, made, curls = blocks.take("python"), blocks.take("sh"), blocks.take("sh")
+    (tmp_path / "approval.py").write_text(module.text)
+
+    with shell.serving(made, tmp_path, env={"PYTHONPATH": str(tmp_path)}) as service:
+        asked, _, approved = shell.answers(shell.run(curls, address=service.url))
+
+    assert asked["events"]["waiting_for"]["value"] == "an editor"
+    assert approved["output"] == "https://example.com/5"
+
+
+def test_the_targets_that_the_pages_name_are_there():
+    with script("README.md", "Develop") as blocks:
+        assert "pytest" in shell.run(blocks.take("sh"), before=shell.DRY)
+    with script("docs/reliability.md", "To run it") as blocks:
+        assert "--seconds 3600" in shell.run(blocks.take("sh"), before=shell.DRY)
 
 
 async def test_the_tests_of_the_guide_pass(guide):
@@ -139,13 +123,6 @@ async def test_the_transactions_of_the_guide_are_sql(guide, database_url):
         aborted = {"workflow_id": "w", "status": "CANCELLED", "input": order}
         assert (await testing.run(guide.give_back, aborted, connection=connection)).output == 1
     await database.close()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_the_links_of_a_page_lead_somewhere(page):
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-
-    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_the_modules_that_the_architecture_names_are_there():
