@@ -6,7 +6,8 @@ What the database refuses is divided until the guilty one stands alone, so nobod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ Answer = TypeVar("Answer")
 class _Asked(Generic[Item, Answer]):
     item: Item
     future: asyncio.Future[Answer]
+    at: float
     sent: bool = False
 
 
@@ -34,70 +36,63 @@ class Batch(Generic[Item, Answer]):
         flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         limit: int,
         *,
+        patience: float | None = None,
+        turn: float | None = None,
         size: Callable[[Item], int] = lambda _: 0,
         most: int = 0,
-        alike: Callable[[Item], object] = lambda _: None,
+        alike: Callable[[Item], Hashable] = lambda _: None,
     ) -> None:
-        """What goes out together is `alike`: `limit` items at most, and no more once their sizes are beyond `most`."""
+        """What goes out together is `alike`: `limit` items at most, and no more once their sizes are beyond `most`.
+
+        Whoever asks gives up when nobody was answered for `patience` seconds (None: never). To stand in a long queue
+        that moves is no reason to give up, unless it is not one's turn after `turn` seconds.
+        """
         self._name, self._flush, self._limit, self._size, self._most = name, flush, limit, size, most
-        self._alike = alike
-        self._waiting: list[_Asked[Item, Answer]] = []
+        self._patience, self._turn, self._alike = patience, turn, alike
+        self._waiting: dict[Hashable, deque[_Asked[Item, Answer]]] = {}
+        """By what makes them alike; those who have waited longest for their turn first."""
+        self._sent: Sequence[_Asked[Item, Answer]] = ()
+        self._watch: Limit | None = None
         self._running = False
         self._answered_at = float("-inf")
 
-    async def ask(self, item: Item, patience: float | None = None, *, turn: float | None = None) -> Answer:
-        """The answer to one item. Safe to cancel: what nobody waits for any more isn't asked.
-
-        Raises TimeoutError when nobody was answered for `patience` seconds (None: never). To stand in a long
-        queue that moves is no reason to give up, unless it is not one's `turn` after so many seconds.
-        """
+    async def ask(self, item: Item) -> Answer:
+        """The answer to one item; raises TimeoutError. Safe to cancel: what nobody waits for any more isn't asked."""
         loop = asyncio.get_running_loop()
-        asked: _Asked[Item, Answer] = _Asked(item, loop.create_future())
-        self._waiting.append(asked)
+        asked: _Asked[Item, Answer] = _Asked(item, loop.create_future(), loop.time())
+        self._waiting.setdefault(self._alike(item), deque()).append(asked)
         if not self._running:
             self._running = True
             tasks.spawn(self._run(), name=self._name)
-        limits: list[Limit] = []
-
-        def look() -> None:
-            if (quiet := loop.time() - self._answered_at) >= (patience or 0):
-                _give_up(asked)
-            else:
-                limits.append(Limit((patience or 0) - quiet, look))
-
-        if patience is not None:
-            limits.append(Limit(patience, look))
-        if turn is not None:
-            limits.append(Limit(turn, lambda: None if asked.sent else _give_up(asked)))
-        try:
-            return await asked.future
-        finally:
-            for limit in limits:
-                limit.cancel()
+        return await asked.future
 
     async def _run(self) -> None:
+        self._look()
         try:
             while self._waiting:
-                if taken := self._take():
-                    await self._one(taken)
+                self._sent = self._take()
+                if self._sent:
+                    await self._one(self._sent)
         finally:
             self._running = False
+            self._sent = ()
+            if self._watch is not None:
+                self._watch.cancel()
 
     def _take(self) -> list[_Asked[Item, Answer]]:
-        """As many as one flush takes; in the order in which they were asked, as are the others that stay."""
+        """As many as one flush takes, in the order in which they were asked."""
+        kind = next(iter(self._waiting))
+        queue = self._waiting.pop(kind)
         taken: list[_Asked[Item, Answer]] = []
-        left: list[_Asked[Item, Answer]] = []
         size = 0
-        for asked in self._waiting:
-            if asked.future.done():
-                continue
-            full = len(taken) == self._limit or size > self._most
-            if full or (taken and self._alike(asked.item) != self._alike(taken[0].item)):
-                left.append(asked)
-            else:
+        while queue and len(taken) < self._limit and size <= self._most:
+            asked = queue.popleft()
+            if not asked.future.done():
                 taken.append(asked)
                 size += self._size(asked.item)
-        self._waiting = left
+        if queue:
+            # The others' turn comes first.
+            self._waiting[kind] = queue
         return taken
 
     async def _one(self, taken: Sequence[_Asked[Item, Answer]]) -> None:
@@ -120,7 +115,18 @@ class Batch(Generic[Item, Answer]):
             if not asked.future.done():
                 asked.future.set_result(answer)
 
-
-def _give_up(asked: _Asked[Item, Answer]) -> None:
-    if not asked.future.done():
-        asked.future.set_exception(TimeoutError("nobody was answered in time"))
+    def _look(self) -> None:
+        """Send off those whose time is up, and look again when the next one's may be."""
+        if self._patience is None:
+            return
+        now = asyncio.get_running_loop().time()
+        soonest = min(self._patience, self._turn or self._patience)
+        for asked in (*self._sent, *(asked for queue in self._waiting.values() for asked in queue)):
+            left = max(asked.at, self._answered_at) + self._patience - now
+            if self._turn is not None and not asked.sent:
+                left = min(left, asked.at + self._turn - now)
+            if left > 0:
+                soonest = min(soonest, left)
+            elif not asked.future.done():
+                asked.future.set_exception(TimeoutError("nobody was answered in time"))
+        self._watch = Limit(soonest, self._look)

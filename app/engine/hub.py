@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from app.errors import Overloaded
+from app.memory import Crowd
 
 ANY = ""
 """Watches whatever happens to a workflow. No event key is empty."""
@@ -71,7 +72,7 @@ class Hub:
         self._watches: dict[str, dict[str, set[Watch]]] = {}
         self._all: dict[Watch, None] = {}
         self._seats = seats
-        self._taken = 0
+        self._seated = Crowd()
         self.draining = False
 
     def __len__(self) -> int:
@@ -81,13 +82,13 @@ class Hub:
     @contextmanager
     def seat(self) -> Iterator[None]:
         """Room for one waiting request; raises Overloaded when there is none."""
-        if self._taken >= self._seats:
+        if len(self._seated) >= self._seats:
             raise Overloaded(f"{self._seats} requests are waiting already; try again.")
-        self._taken += 1
+        self._seated.enter()
         try:
             yield
         finally:
-            self._taken -= 1
+            self._seated.leave()
 
     @contextmanager
     def watch(self, workflow_id: str, key: str = ANY) -> Iterator[Watch]:

@@ -25,8 +25,8 @@ class Lookup:
         self._line = db.Line(database, "lookup", settings=db.PLANNED_ONCE)
         # Marking a workflow waits for its row, which reads must not.
         self._marks = db.Line(database, "watch", settings=db.PLANNED_ONCE)
-        self._glances = Batch("glances", self._glance_all, LIMIT)
-        self._rows = Batch("rows", self._get_all, WHOLE)
+        self._glances = Batch("glances", self._glance_all, LIMIT, patience=PATIENCE)
+        self._rows = Batch("rows", self._get_all, WHOLE, patience=PATIENCE)
         self._unread = Batch("unread", self._unread_all, LIMIT)
         self._watches = Batch("watches", self._watch_all, LIMIT)
 
@@ -37,7 +37,7 @@ class Lookup:
     async def glances(self, id: WorkflowId, keys: Sequence[str]) -> list[workflows.Glance]:
         """The same for several keys, all as of one moment."""
         async with db.available():
-            found = await self._glances.ask((id, keys), PATIENCE)
+            found = await self._glances.ask((id, keys))
         if found is None:
             raise WorkflowNotFound
         return found
@@ -45,7 +45,7 @@ class Lookup:
     async def find(self, id: WorkflowId) -> tuple[Workflow, bytes] | None:
         """A workflow and the digest of its input. Raises DatabaseUnavailable."""
         async with db.available():
-            return await self._rows.ask(id, PATIENCE)
+            return await self._rows.ask(id)
 
     async def workflow(self, id: WorkflowId) -> Workflow:
         found = await self.find(id)

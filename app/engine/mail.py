@@ -62,9 +62,9 @@ class Letter:
     """Of the payload; made here."""
 
     @property
-    def rows(self) -> list[str]:
+    def rows(self) -> tuple[str, ...]:
         """The workflows whose rows are locked for it."""
-        return [self.target] if self.source is None else [self.target, self.source.id]
+        return (self.target,) if self.source is None else (self.target, self.source.id)
 
 
 class _Held:
@@ -93,12 +93,19 @@ class Mail:
         self._slow_line = db.Line(database, "slow mail", settings=settings)
         self._executor, self._arrived = executor, arrived
         self._batch: Batch[Letter, Answer | _Held] = Batch(
-            "mail", self._send_what_is_free, LIMIT, size=lambda letter: len(letter.payload), most=MAX_BYTES
+            "mail",
+            self._send_what_is_free,
+            LIMIT,
+            patience=PATIENCE,
+            size=lambda letter: len(letter.payload),
+            most=MAX_BYTES,
         )
         self._slow: Batch[Letter, Answer | _Held] = Batch(
             "slow mail",
             self._send_what_is_held,
             LIMIT,
+            patience=PATIENCE,
+            turn=TURN,
             size=lambda letter: len(letter.payload),
             most=MAX_BYTES,
             alike=lambda letter: letter.rows,
@@ -109,14 +116,14 @@ class Mail:
         sending workflow is not this process's any more."""
         letter = replace(letter, digest=await aside.work(len(letter.payload), values.digest_of_text, letter.payload))
         async with db.available(), _accepted():
-            answer = await self._batch.ask(letter, PATIENCE)
+            answer = await self._batch.ask(letter)
             for pause in MOMENTS:
                 if not isinstance(answer, _Held):
                     break
                 await asyncio.sleep(pause)
-                answer = await self._batch.ask(letter, PATIENCE)
+                answer = await self._batch.ask(letter)
             if isinstance(answer, _Held):
-                answer = await self._slow.ask(letter, PATIENCE, turn=TURN)
+                answer = await self._slow.ask(letter)
         if isinstance(answer, Sent):
             return answer
         raise DatabaseUnavailable if isinstance(answer, _Held) else answer

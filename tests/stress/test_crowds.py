@@ -80,6 +80,18 @@ async def test_nothing_is_left_of_clients_that_went_away_in_the_middle_of_a_wait
     assert sizes[-1] - sizes[2] < 10, f"memory grows: {sizes}"
 
 
+async def test_memory_is_back_when_a_crowd_has_left(service: Service, client: httpx.AsyncClient, scale: int):
+    id = await start(client, "crowded", ["receive", "go"])
+    count, before = AT_ONCE * scale, megabytes(service)
+    with crowd(service) as clients:
+        await clients.ask(count, f"/workflows/{id}/events/k?timeout=3000")
+        await waiting(client, count)
+        held = megabytes(service) - before
+        clients.leave(abruptly=True)
+        await eventually(lambda: megabytes(service) - before < 0.75 * held, timeout=30)
+    print(f"{count} waiting: {held:.1f} MB, {megabytes(service) - before:.1f} MB when they had left")
+
+
 async def test_all_who_wait_for_one_event_are_answered_by_few_statements(
     service: Service, client: httpx.AsyncClient, postgres: EmbeddedPostgres, scale: int
 ):

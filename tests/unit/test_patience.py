@@ -1,6 +1,7 @@
 """Time limits of a process that is late itself."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Sequence
 
@@ -78,8 +79,8 @@ async def test_a_question_is_not_given_up_while_others_are_answered():
         await asyncio.sleep(0.1)
         return items
 
-    batch: Batch[int, int] = Batch("slow", flush, 1)
-    answers = await asyncio.gather(*(batch.ask(n, 0.3) for n in range(10)))
+    batch: Batch[int, int] = Batch("slow", flush, 1, patience=0.3)
+    answers = await asyncio.gather(*(batch.ask(n) for n in range(10)))
     assert answers == list(range(10))
 
 
@@ -88,8 +89,8 @@ async def test_a_question_is_given_up_when_nobody_is_answered():
         await asyncio.Event().wait()
         return items
 
-    batch: Batch[int, int] = Batch("stuck", flush, 1)
-    answers = await asyncio.gather(*(batch.ask(n, 0.3) for n in range(3)), return_exceptions=True)
+    batch: Batch[int, int] = Batch("stuck", flush, 1, patience=0.3)
+    answers = await asyncio.gather(*(batch.ask(n) for n in range(3)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [TimeoutError] * 3
 
 
@@ -101,8 +102,8 @@ async def test_whose_turn_does_not_come_leaves_and_who_has_been_sent_stays():
         await asyncio.sleep(0.6)
         return items
 
-    batch: Batch[int, int] = Batch("slow", flush, 1)
-    answers = await asyncio.gather(*(batch.ask(n, 5.0, turn=0.3) for n in range(3)), return_exceptions=True)
+    batch: Batch[int, int] = Batch("slow", flush, 1, patience=5.0, turn=0.3)
+    answers = await asyncio.gather(*(batch.ask(n) for n in range(3)), return_exceptions=True)
     assert answers[0] == 0
     assert [type(answer) for answer in answers[1:]] == [TimeoutError] * 2
     assert sent == [0]
@@ -119,8 +120,23 @@ async def test_only_what_is_alike_goes_out_together_and_no_more_than_has_room():
     batch: Batch[str, str] = Batch("alike", flush, 3, size=len, most=3, alike=lambda item: item[0])
     words = ["a1", "b1", "a2", "b2", "a3", "b3", "a4444", "a5", "c1", "c2", "c3", "c4"]
     assert await asyncio.gather(*map(batch.ask, words)) == words
-    # By size: one that goes beyond it is the last.
-    assert sent == [["a1", "a2"], ["b1", "b2"], ["a3", "a4444"], ["b3"], ["a5"], ["c1", "c2"], ["c3", "c4"]]
+    # By size: one that goes beyond it is the last. And in turns.
+    assert sent == [["a1", "a2"], ["b1", "b2"], ["c1", "c2"], ["a3", "a4444"], ["b3"], ["c3", "c4"], ["a5"]]
+
+
+async def test_a_question_leaves_nothing_for_the_garbage_collection():
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(0)
+        return items
+
+    batch: Batch[int, int] = Batch("tidy", flush, 10, patience=5.0)
+    gc.collect()
+    gc.disable()
+    try:
+        await asyncio.gather(*(batch.ask(n) for n in range(1_000)))
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
 
 
 async def test_a_turnstile_lets_so_many_in_and_the_others_in_their_order():

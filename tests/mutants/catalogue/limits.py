@@ -19,14 +19,14 @@ MUTANTS = [
         "any number of requests may wait",
         "there are so many seats for requests that wait, and no more",
         "engine/hub.py",
-        ("        if self._taken >= self._seats:\n", "        if self._taken < 0:\n"),
+        ("        if len(self._seated) >= self._seats:\n", "        if len(self._seated) < 0:\n"),
         tests=["tests/guarantees/test_bounds.py::test_there_are_so_many_seats_and_they_are_free_again"],
     ),
     mutant(
         "a seat is not given back",
         "a wait that is over leaves nothing behind",
         "engine/hub.py",
-        ("        finally:\n            self._taken -= 1\n", "        finally:\n            self._taken -= 0\n"),
+        ("        finally:\n            self._seated.leave()\n", "        finally:\n            pass\n"),
         tests=["tests/guarantees/test_bounds.py::test_there_are_so_many_seats_and_they_are_free_again"],
     ),
     mutant(

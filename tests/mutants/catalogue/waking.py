@@ -148,9 +148,9 @@ MUTANTS = [
         "several keys are read as of one moment",
         "engine/lookup.py",
         (
-            "            found = await self._glances.ask((id, keys), PATIENCE)\n",
+            "            found = await self._glances.ask((id, keys))\n",
             (
-                "            asked = [await self._glances.ask((id, (key,)), PATIENCE) for key in keys]\n"
+                "            asked = [await self._glances.ask((id, (key,))) for key in keys]\n"
                 "            found = [one for some in asked for one in some or []]\n"
             ),
         ),

@@ -1,0 +1,46 @@
+"""Memory that is free, but that Python and the C library keep: given back to the system when a crowd has left."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+from typing import Final
+
+CROWD: Final = 1_000
+"""So many are worth the while, when all but a few have left."""
+FEW: Final = 8
+"""One in so many. What they keep alive is looked through, and everything stands still meanwhile."""
+PAUSE: Final = 2.0
+"""Seconds that those who leave have for it."""
+
+# glibc's (malloc_trim(3)). Other libraries do it by themselves, or not at all.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+class Crowd:
+    """Counts those who are there."""
+
+    def __init__(self) -> None:
+        self._count = self._most = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self) -> None:
+        self._count += 1
+        self._most = max(self._most, self._count)
+
+    def leave(self) -> None:
+        self._count -= 1
+        if self._most >= CROWD and self._count <= self._most // FEW and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PAUSE, self._give_back)
+
+    def _give_back(self) -> None:
+        self._timer, self._most = None, self._count
+        # Python's own stores of free objects are emptied by it, and then there is more to give back.
+        gc.collect()
+        if _trim is not None:
+            # It takes some milliseconds for a hundred megabytes.
+            asyncio.get_running_loop().run_in_executor(None, _trim, 0)
