@@ -80,14 +80,14 @@ class Keys:
         found = self._by_digest.get(digest, NOBODY)
         return found if hmac.compare_digest(found.digest, digest) else None
 
-    async def watch(self) -> None:
+    async def watch(self, every: float = LOOK_EVERY, settling: float = SETTLING) -> None:
         """Take over what is written into the file, for ever. Not by its times: a second change can have those of the
         first, and to read a few lines each second is nothing."""
         told = ""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(every)
             try:
-                if await self._look():
+                if await self._look(settling):
                     log.info("the API keys were read again", keys=len(self))
                 told = ""
             except KeysError as error:
@@ -97,12 +97,12 @@ class Keys:
             except Exception:
                 log.exception("looking for new API keys broke, and is tried again")
 
-    async def _look(self) -> bool:
+    async def _look(self, settling: float) -> bool:
         """Read the file; True when it has other keys than before."""
         text = await asyncio.to_thread(_read, self._path)
         if text == self._text:
             return False
-        await asyncio.sleep(SETTLING)
+        await asyncio.sleep(settling)
         if text != await asyncio.to_thread(_read, self._path):
             return False
         self._by_digest = await asyncio.to_thread(_parsed, self._path, text)
