@@ -14,7 +14,7 @@ Unwound (BaseException)     takes a workflow's code out of memory: Suspended, Ab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -261,6 +261,17 @@ class Draining(Unavailable):
     """This process is shutting down; try again and another one will answer."""
 
     code = "draining"
+
+
+def known() -> dict[str, type[Refusal]]:
+    """Every refusal by its code."""
+    return {kind.code: kind for kind in _kinds(Refusal) if hasattr(kind, "code")}
+
+
+def _kinds(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _kinds(child)
 
 
 class AuthoringError(MilepostError):

@@ -44,7 +44,7 @@ class Components:
         return PLACE + taken
 
     def add_object(self, name: str, properties: Mapping[str, Mapping[str, Any]], *, description: str) -> str:
-        hoisted = {key: self._hoisted(name, schema) for key, schema in properties.items()}
+        hoisted = {key: self._hoisted(name, _referred(schema)) for key, schema in properties.items()}
         return self.add(name, {"type": "object", "description": description, "properties": hoisted})
 
     def _hoisted(self, owner: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +77,15 @@ class Components:
         while taken in self._schemas and self._schemas[taken] != schema:
             taken, number = f"{name}_{number}", number + 1
         return taken
+
+
+def _referred(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a class as a reference to it, so that the class has its own name wherever it is used."""
+    local, title = schema.get("$defs", {}), schema.get("title")
+    if title is None or title in local or not schema.keys() & {"properties", "enum"}:
+        return schema
+    itself = {name: value for name, value in schema.items() if name != "$defs"}
+    return {"$ref": _LOCAL + title, "$defs": {**local, title: itself}}
 
 
 def _pointed(node: Any, places: Mapping[str, str]) -> Any:

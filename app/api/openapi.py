@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from app.api import access, responses
+from app.api import access, examples, responses, typed
 from app.api.components import Components
 from app.api.schemas.problems import PROBLEMS
-from app.authoring.definitions import Definition, Registry
-from app.errors import InvalidInput
+from app.authoring.definitions import Registry
+from app.errors import known
 from app.release import VERSION
 
 DESCRIPTION = """\
@@ -23,6 +23,8 @@ Durable workflows over HTTP: start one, read its events by long poll, send it me
 Values (inputs, outputs, event values, payloads) are any JSON of at most 1 MiB, and come back equal. Refusals are
 problem documents (RFC 9457), told apart by their `code`. Times are RFC 3339 in UTC, durations are seconds. Every
 GET can be asked with HEAD, which does not wait."""
+Described = dict[str, Any]
+
 KEYS = {
     "type": "http",
     "scheme": "bearer",
@@ -35,25 +37,33 @@ TAGS = [
     {"name": "workflows", "description": "Starting, reading, listing and steering workflows."},
     {"name": "events", "description": "What workflows publish: read by long poll, as a board, a log or a stream."},
     {"name": "messages", "description": "What is sent to workflows."},
+    {"name": "callbacks", "description": "How parties that know nothing of workflows answer them."},
     {"name": "definitions", "description": "What this service can run."},
     {"name": "operation", "description": "Probes and documents."},
 ]
 
 
-def document(registry: Registry) -> dict[str, Any]:
+def document(registry: Registry) -> Described:
     """The document of a service that has these workflows."""
     from app.api import router  # it reads the document's parts for its answers
 
     return describe(router.routes(), registry)
 
 
-def dumps(described: dict[str, Any]) -> str:
+def operations(described: Described) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path and description of each."""
+    for path, by_method in described["paths"].items():
+        for method, operation in by_method.items():
+            yield method, path, operation
+
+
+def dumps(described: Described) -> str:
     """The text of the file: the same for the same document."""
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
-def describe(routes: Sequence[BaseRoute], registry: Registry) -> dict[str, Any]:
-    described: dict[str, Any] = get_openapi(
+def describe(routes: Sequence[BaseRoute], registry: Registry) -> Described:
+    described: Described = get_openapi(
         title="Milepost",
         version=VERSION,
         description=DESCRIPTION,
@@ -70,67 +80,36 @@ def describe(routes: Sequence[BaseRoute], registry: Registry) -> dict[str, Any]:
         ref_template="#/components/schemas/{model}",
     )
     components.update(schema["$defs"])
-    _type_the_start(described, registry, components)
+    components.add("ProblemCode", {"type": "string", "enum": sorted(known())})
+    typed.describe(described, registry, components)
     described["components"]["schemas"] = components.sorted()
     described["components"]["responses"] = responses.components()
     described["components"]["headers"] = responses.header_components()
-    for operation in (operation for path in described["paths"].values() for operation in path.values()):
+    for _, _, operation in operations(described):
         _tell_of_keys(operation)
         _tidy_operation(operation)
+    described["components"]["links"] = _link_the_start(described)
+    examples.show(described, registry)
     described["paths"] = _tidy(described["paths"])
     described["components"]["schemas"] = {n: _tidy(s) for n, s in described["components"]["schemas"].items()}
     return described
 
 
-def _type_the_start(described: dict[str, Any], registry: Registry, components: Components) -> None:
-    """A start's body as a union by name, with the input that each workflow takes."""
-    newest = [definition for name in registry.names() if (definition := registry.newest(name))]
-    if not newest:
-        return
-    references = {definition.name: _start(definition, components) for definition in newest}
-    described["paths"]["/workflows"]["post"]["requestBody"]["content"]["application/json"]["schema"] = {
-        "oneOf": [{"$ref": reference} for reference in references.values()],
-        "discriminator": {"propertyName": "name", "mapping": references},
+def _link_the_start(described: Described) -> dict[str, Any]:
+    """From the id of a start's answer to all that can be done with it; returns the links."""
+    links = {
+        operation["operationId"]: {
+            "operationId": operation["operationId"],
+            "parameters": {"id": "$response.body#/id"},
+            "description": operation["summary"],
+        }
+        for _, path, operation in operations(described)
+        if path.startswith("/workflows/{id}")
     }
-    components.discard("Start")
-
-
-def _start(definition: Definition, components: Components) -> str:
-    prefix = components.prefix(definition.name)
-    envelope = components.get("Start")
-    if definition.input is None:
-        taken: dict[str, Any] = {"type": "null", "description": "This workflow takes no input."}
-    else:
-        taken = {"$ref": components.add(f"{prefix}Input", definition.input.schema("validation"))}
-    components.add(f"{prefix}Output", definition.output.schema("serialization"))
-    if definition.events:
-        components.add_object(
-            f"{prefix}Events",
-            {key: codec.schema("serialization") for key, codec in sorted(definition.events.items())},
-            description=f"The types of what {definition.name} publishes, by key.",
-        )
-    return components.add(
-        f"{prefix}Start",
-        {
-            "type": "object",
-            "description": definition.description or f"Starts {definition.name}.",
-            "properties": {
-                **envelope["properties"],
-                "name": {"type": "string", "const": definition.name},
-                "input": taken,
-            },
-            "required": ["name"] if _may_be_left_out(definition) else ["name", "input"],
-            "additionalProperties": False,
-        },
-    )
-
-
-def _may_be_left_out(definition: Definition) -> bool:
-    try:
-        definition.arguments(None)
-    except InvalidInput:
-        return False
-    return True
+    answers = described["paths"]["/workflows"]["post"]["responses"]
+    for status in ("200", "201"):
+        answers[status]["links"] = {name: {"$ref": f"#/components/links/{name}"} for name in links}
+    return links
 
 
 def _tell_of_keys(operation: dict[str, Any]) -> None:
@@ -138,13 +117,16 @@ def _tell_of_keys(operation: dict[str, Any]) -> None:
     if not operation["security"]:
         return
     told = {str(status): answer for status, answer in responses.refusals(401, 403).items()} | operation["responses"]
-    refused = sorted(status for status in told if status >= "400")
-    kept = [status for status in told if status < "400"]
-    operation["responses"] = {status: told[status] for status in (*kept, *refused)}
+    operation["responses"] = told
 
 
 def _tidy_operation(operation: dict[str, Any]) -> None:
     """What FastAPI adds that says nothing, or what isn't so."""
+    told = operation.pop("description").replace("\n\n", "\0").replace("\n", " ").split("\0")
+    operation["summary"] = told[0].removesuffix(".")
+    if told[1:]:
+        operation["description"] = "\n\n".join(told[1:])
+    operation["responses"] = dict(sorted(operation["responses"].items()))
     for answer in operation["responses"].values():
         if "$ref" in answer:
             answer.pop("description", None)
@@ -153,6 +135,9 @@ def _tidy_operation(operation: dict[str, Any]) -> None:
         choices = parameter["schema"].pop("anyOf", [])
         parameter["schema"] |= next((choice for choice in choices if choice != {"type": "null"}), {})
         parameter["schema"].pop("description", None)
+        if parameter["schema"].get("default") == []:
+            # A list of nothing is not sent.
+            del parameter["schema"]["default"]
 
 
 def _tidy(node: Any, *, names: bool = False) -> Any:

@@ -51,9 +51,10 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for status, answer in operation["responses"].items()
         if status < "300"
     ]
+    further = f"<p>{_text(operation['description'])}</p>" if "description" in operation else ""
     return (
         f'<h3 id="{escape(operation["operationId"])}"><code><b>{method.upper()}</b> {escape(path)}</code></h3>'
-        f"<p>{_text(operation.get('description', ''))}</p><table>{''.join(rows)}</table>"
+        f"<p>{_text(operation['summary'])}.</p>{further}<table>{''.join(rows)}</table>"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -72,11 +71,6 @@ async def from_router(request: Request, error: HTTPException) -> Response:
     return respond(MalformedRequest() if error.status_code < InternalError.status else InternalError(), request.scope)
 
 
-def known() -> dict[str, type[Refusal]]:
-    """Every refusal by its code."""
-    return {kind.code: kind for kind in _kinds(Refusal) if hasattr(kind, "code")}
-
-
 def explanation(kind: type[Refusal]) -> Response:
     """The page of a problem's type."""
     heading, told = html.escape(title(kind.code)), html.escape((kind.__doc__ or "").strip())
@@ -96,12 +90,6 @@ def page(body: str, *, styles: str = "'none'") -> Response:
         f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return response
-
-
-def _kinds(kind: type[Refusal]) -> Iterator[type[Refusal]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _kinds(child)
 
 
 def _fault(fault: Fault) -> str:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.api import problems
+from app.errors import known
 
 JSON = {"Content-Type": "application/json"}
 
@@ -168,7 +168,7 @@ class TestProblems:
         }
 
     def test_every_type_is_explained(self, client):
-        for code, kind in problems.known().items():
+        for code, kind in known().items():
             response = client.get(f"/problems/{code}?x=1&x=2")
             assert response.status_code == 200
             assert str(kind.status) in response.text
@@ -242,6 +242,7 @@ class TestHeaders:
             "/readyz",
             "/docs",
             "/openapi.json",
+            "/openapi-3.0.json",
             "/problems/overloaded",
         ):
             response = client.head(path)
@@ -251,7 +252,7 @@ class TestHeaders:
 
 class TestPages:
     def test_probes_and_pages_ignore_their_query(self, client):
-        for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
+        for path in ("/healthz", "/readyz", "/docs", "/openapi.json", "/openapi-3.0.json"):
             assert client.get(f"{path}?x=%ff&x=2").status_code == 200
 
     def test_pages_load_nothing_and_run_nothing(self, client):

@@ -7,7 +7,7 @@ import pytest
 
 from app import Context
 from app.api import problems
-from app.errors import Overloaded, Unavailable
+from app.errors import Overloaded, Unavailable, known
 from app.model import WorkflowId
 from tests.support.engine import Engine, running
 from tests.support.points import Gate, at
@@ -48,7 +48,7 @@ async def test_there_are_so_many_seats_and_they_are_free_again(database_url):
                 _ = 1 / 0
 
 
-@pytest.mark.parametrize("kind", [kind for kind in problems.known().values() if issubclass(kind, Unavailable)])
+@pytest.mark.parametrize("kind", [kind for kind in known().values() if issubclass(kind, Unavailable)])
 def test_whoever_is_to_come_again_is_told_when(kind):
     response = problems.respond(kind(), {"type": "http", "path": "/workflows", "headers": []})
     assert response.status_code == 503

@@ -22,6 +22,7 @@ APPROVED = {
     "/problems/{code}": {"get"},
     "/docs": {"get"},
     "/openapi.json": {"get"},
+    "/openapi-3.0.json": {"get"},
 }
 
 

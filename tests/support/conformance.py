@@ -8,6 +8,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+TRANSPORT = frozenset({"connection", "content-length", "content-type", "date", "transfer-encoding", "vary"}) | {
+    f"access-control-{what}" for what in ("allow-origin", "expose-headers")
+}
+"""Headers that are a matter of HTTP itself, or of browsers."""
+
 
 class Conformance:
     """As a hook of an httpx client: fails on an answer that the document does not describe."""
@@ -33,13 +38,12 @@ class Conformance:
         described = self._resolved(operation["responses"].get(str(response.status_code)))
         told = f"{request.method} {path}: {response.status_code}"
         assert described, f"{told} is not described: {response.read().decode()}"
-        for name in described.get("headers", {}):
-            optional = (
-                name == "Link"
-                or (name == "Workflow-Status" and response.status_code >= 400)
-                or (name == "WWW-Authenticate" and response.status_code == 403)
-            )
-            assert optional or name in response.headers, f"{told} lacks {name}"
+        headers = described.get("headers", {})
+        for name in headers:
+            required = self._header(headers[name])["required"]
+            assert not required or name in response.headers, f"{told} lacks {name}"
+        undescribed = set(response.headers) - {name.lower() for name in headers} - TRANSPORT
+        assert not undescribed, f"{told} has headers that are not described: {undescribed}"
         content = described.get("content", {})
         if not content:
             assert not response.read(), f"{told} has a body"
@@ -63,6 +67,10 @@ class Conformance:
         name = schema.get("$ref", "").rpartition("/")[2]
         found: dict[str, Any] = self._document["components"]["schemas"].get(name, {})
         return found
+
+    def _header(self, header: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self._document["components"]["headers"].get(header.get("$ref", "").rpartition("/")[2])
+        return found or header
 
     def _resolved(self, response: dict[str, Any] | None) -> dict[str, Any] | None:
         if response and "$ref" in response:

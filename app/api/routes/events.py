@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.api import etags, paging, render
 from app.api.access import needs
 from app.api.request import Request
-from app.api.responses import ETAG, LINK, RETRY_AFTER, WORKFLOW_STATUS, answers, headers, refusals
+from app.api.responses import ETAG, LINK, RETRY_AFTER, UNBUFFERED, WORKFLOW_STATUS, answers, headers, refusals
 from app.api.route import Route
 from app.api.schemas import events as schemas
 from app.api.schemas.base import LARGEST_POSITION, EventKeyPath, Mode, WorkflowIdPath
@@ -35,8 +35,8 @@ _last_event_id = re.compile(LAST_EVENT_ID).fullmatch
     "/workflows/{id}/events/{key}",
     responses=answers(
         {
-            200: (schemas.Event, "It is set.", (WORKFLOW_STATUS, ETAG)),
-            202: (schemas.Event, "It is not set yet, or to nothing newer.", (WORKFLOW_STATUS, RETRY_AFTER)),
+            200: (schemas.SetEvent, "It is set.", (WORKFLOW_STATUS, ETAG)),
+            202: (schemas.PendingEvent, "It is not set yet, or to nothing newer.", (WORKFLOW_STATUS, RETRY_AFTER)),
             304: (None, "There is nothing newer than If-None-Match names.", (WORKFLOW_STATUS, ETAG)),
         }
     )
@@ -192,7 +192,7 @@ def _log(workflow_id: WorkflowId, log: views.Log, position: int, cursor: str | N
                 "Server-sent events: `id` is the position, `event` the key, `data` an Event as JSON. After the end of"
                 " the workflow comes `event: $end` with the Workflow, and the stream is closed."
             ),
-            "headers": headers(WORKFLOW_STATUS),
+            "headers": headers(WORKFLOW_STATUS, UNBUFFERED),
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
     }

@@ -20,7 +20,7 @@ from app.api.waiting import Wait, seat
 from app.keys import Scope
 
 router = APIRouter(route_class=Route, tags=["messages"])
-callbacks = APIRouter(route_class=LooseRoute, tags=["messages"])
+callbacks = APIRouter(route_class=LooseRoute, tags=["callbacks"])
 
 
 @router.post(

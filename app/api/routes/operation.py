@@ -7,20 +7,30 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from app.api import pages, problems, render
+from app.api import older, pages, problems, render
 from app.api.access import needs
 from app.api.request import Request
-from app.api.responses import Responses, answers, refusals
+from app.api.responses import POLICY, Responses, answers, headers, refusals
 from app.api.route import LooseRoute
 from app.api.schemas.operation import Health
-from app.errors import RouteNotFound
+from app.errors import RouteNotFound, known
 
 probes = APIRouter(route_class=LooseRoute, tags=["operation"])
 router = APIRouter(route_class=LooseRoute, tags=["operation"])
 
-_PAGE: Responses = {200: {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}}
+_PAGE: Responses = {
+    200: {
+        "description": "A page.",
+        "headers": headers(POLICY),
+        "content": {"text/html": {"schema": {"type": "string"}}},
+    }
+}
 _DOCUMENT: Responses = {
-    200: {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    200: {
+        "description": "This document.",
+        "headers": headers(),
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
 }
 
 
@@ -45,7 +55,7 @@ async def explain_problem(
     request: Request, code: Annotated[str, Path(description="The code of a problem.")]
 ) -> Response:
     """What a problem means."""
-    kind = problems.known().get(code)
+    kind = known().get(code)
     if kind is None:
         raise RouteNotFound
     return problems.explanation(kind)
@@ -66,3 +76,10 @@ async def get_docs(request: Request) -> Response:
 async def get_openapi(request: Request) -> Response:
     """The description of this service in OpenAPI 3.1, with the workflows that it has."""
     return render.respond(render.quote(request.app.openapi()))
+
+
+@router.get("/openapi-3.0.json", responses=_DOCUMENT | refusals())
+@needs(None)
+async def get_openapi_3_0(request: Request) -> Response:
+    """The same description in OpenAPI 3.0, for generators of clients that don't read 3.1."""
+    return render.respond(render.quote(older.document(request.app.openapi())))

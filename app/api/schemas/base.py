@@ -19,11 +19,12 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from typing_extensions import TypeAliasType
 
 from app import names
 from app.api.request import query_pairs
 from app.errors import Fault, InvalidRequest
-from app.model import WorkflowId
+from app.model import Status, WorkflowId
 
 LONGEST_WAIT = 3_600
 LARGEST_POSITION = 2**53 - 1
@@ -43,13 +44,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for member in schema.get("properties", {}).values():
+        member.pop("default", None)
+
+
 class Out(BaseModel):
     """An answer. Models of this kind are for the document; answers are written by `app.api.render`.
 
     A member that has a default is one that may be absent.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra=_without_defaults)
 
 
 class Query(BaseModel):
@@ -220,6 +226,13 @@ Limit = Annotated[
 ]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A time in an answer."""
+Long = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+"""A number that may grow beyond 32 bits."""
+WorkflowStatus = TypeAliasType(
+    "WorkflowStatus",
+    Annotated[Status | str, Field(description="The status of a workflow. Bear one that you do not know.")],
+)
+"""A status in an answer: others may be added, so it is not closed as that of a query is."""
 Cursor = Annotated[
     Annotated[str, Field(json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"})] | None,
     Field(description="From `next_cursor`: goes on there, with the same filters."),

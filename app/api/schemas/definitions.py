@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
 from app.api.schemas.base import Cursor, Limit, Out, Query
 
@@ -14,7 +15,7 @@ class DefinitionsQuery(Query):
     cursor: Cursor = None
 
 
-Schema = Annotated[dict[str, Any], Field(description="JSON Schema 2020-12.")]
+JsonSchema = TypeAliasType("JsonSchema", Annotated[dict[str, Any], Field(description="JSON Schema 2020-12.")])
 
 
 class Definition(Out):
@@ -23,9 +24,9 @@ class Definition(Out):
     name: str
     version: str
     description: str
-    input_schema: Annotated[dict[str, Any] | None, Field(description="JSON Schema 2020-12; null: takes no input.")]
-    output_schema: Schema
-    events: Annotated[dict[str, Schema], Field(description="The types of its event keys.")]
+    input_schema: Annotated[JsonSchema | None, Field(description="null: it takes no input.")]
+    output_schema: JsonSchema
+    events: Annotated[dict[str, JsonSchema], Field(description="The types of its event keys.")]
     queue: str | None
     timeout: Annotated[float | None, Field(description="Seconds from the first run to the end.")]
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import TypeAliasType
 
-from app.api.schemas.base import After, Cursor, Flag, Keys, Limit, Mode, Moment, Out, Query, Timeout
-from app.model import Status
+from app.api.schemas.base import (
+    After,
+    Cursor,
+    Flag,
+    Keys,
+    Limit,
+    Long,
+    Mode,
+    Moment,
+    Out,
+    Query,
+    Timeout,
+    WorkflowStatus,
+)
 
 WHICH = "Only these keys; may be repeated."
 
@@ -40,25 +53,49 @@ class StreamQuery(Query):
     names: Annotated[Flag, Field(description="false leaves `event:` out, so that one listener gets all events.")] = True
 
 
-class Event(Out):
-    """What stands under a key of a workflow, or that nothing does."""
+class SetEvent(Out):
+    """What stands under a key of a workflow."""
 
     workflow_id: str
     key: str
-    state: Annotated[
-        Literal["set", "pending", "never"],
-        Field(description="Set; not yet (or nothing newer than asked for); or: the workflow has ended without it."),
-    ]
+    state: Literal["set"]
     value: Annotated[Any, Field(description="Any JSON value; null as well when the key was set to null.")]
-    position: Annotated[int, Field(description="Counts all sets of the workflow from 1; 0 when never set.")]
+    position: Annotated[Long, Field(ge=1, description="Counts all sets of the workflow from 1.")]
+    set_at: Moment
+    workflow_status: WorkflowStatus
+
+
+class UnsetEvent(Out):
+    workflow_id: str
+    key: str
+    value: Annotated[Any, Field(description="What was set before `after`, otherwise null.")]
+    position: Annotated[Long, Field(ge=0, description="Where that was set, otherwise 0.")]
     set_at: Moment | None
-    workflow_status: Status
+    workflow_status: WorkflowStatus
+
+
+class PendingEvent(UnsetEvent):
+    """A key that is not set yet, or to nothing newer than was asked for."""
+
+    state: Literal["pending"]
+
+
+class NeverEvent(UnsetEvent):
+    """A key that is not set, or to nothing newer, and can't be any more: the workflow has ended."""
+
+    state: Literal["never"]
+
+
+Event = TypeAliasType("Event", Annotated[SetEvent | PendingEvent | NeverEvent, Field(discriminator="state")])
+EventsByKey = TypeAliasType(
+    "EventsByKey", Annotated[dict[str, Event], Field(description="Every key that was waited for, and what came of it.")]
+)
 
 
 class Events(Out):
     """The board or the log of a workflow."""
 
     events: list[Event]
-    position: Annotated[int, Field(description="The workflow's last position, or where to go on reading the log.")]
-    workflow_status: Status
+    position: Annotated[Long, Field(description="The workflow's last position, or where to go on reading the log.")]
+    workflow_status: WorkflowStatus
     next_cursor: str | None

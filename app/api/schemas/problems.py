@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from app.api.schemas.base import Out
+from app.api.components import PLACE
+from app.api.schemas.base import Out, WorkflowStatus
 from app.api.schemas.events import Event
 from app.api.schemas.workflows import WorkflowError
-from app.model import Status
 
 
 class Problem(Out):
@@ -23,7 +23,11 @@ class Problem(Out):
     status: int
     detail: str
     instance: Annotated[str, Field(description="The path of the request.")]
-    code: Annotated[str, Field(description="Stable; programs tell problems apart by it.")]
+    code: Annotated[
+        str,
+        Field(description="Stable; programs tell problems apart by it. Bear one that you do not know."),
+        WithJsonSchema({"anyOf": [{"$ref": f"{PLACE}ProblemCode"}, {"type": "string"}]}),
+    ]
 
 
 class Place(Out):
@@ -49,14 +53,14 @@ class NotFoundProblem(Problem):
 class ConflictProblem(Problem):
     """The state of the workflow does not allow it."""
 
-    workflow_status: Status | None = None
+    workflow_status: WorkflowStatus | None = None
     workflow_id: str | None = None
 
 
 class NeverSetProblem(Problem):
     """The workflow has ended, so the event can't come any more."""
 
-    workflow_status: Status
+    workflow_status: WorkflowStatus
     error: WorkflowError | None = None
     events: Annotated[list[Event], Field(default_factory=list)]
 
@@ -69,6 +73,8 @@ class Answer:
     model: type[Problem]
     description: str
     headers: tuple[str, ...] = ()
+    sometimes: tuple[str, ...] = ()
+    """Headers that only some of them have."""
 
 
 PROBLEMS: dict[int, Answer] = {
@@ -78,10 +84,12 @@ PROBLEMS: dict[int, Answer] = {
         "Forbidden",
         Problem,
         "The API key has not the scope for this, or the request comes from a page of an origin that is not allowed.",
-        ("WWW-Authenticate",),
+        sometimes=("WWW-Authenticate",),
     ),
     404: Answer("NotFound", NotFoundProblem, "There is no such thing."),
-    409: Answer("Conflict", ConflictProblem, "The state of the workflow does not allow it.", ("Workflow-Status",)),
+    409: Answer(
+        "Conflict", ConflictProblem, "The state of the workflow does not allow it.", sometimes=("Workflow-Status",)
+    ),
     410: Answer(
         "Gone", NeverSetProblem, "The event can't come any more: the workflow has ended.", ("Workflow-Status",)
     ),

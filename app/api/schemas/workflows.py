@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from typing_extensions import TypeAliasType
 
 from app import names
 from app.api.schemas.base import (
@@ -24,9 +25,10 @@ from app.api.schemas.base import (
     Tag,
     Time,
     Timeout,
+    WorkflowStatus,
     checked,
 )
-from app.api.schemas.events import Event
+from app.api.schemas.events import EventsByKey
 from app.errors import Fault, InvalidRequest
 from app.model import Status, StepKind
 
@@ -43,6 +45,20 @@ def _few(tags: Any) -> Any:
 
 TagName = Annotated[str, checked(names.check_name)]
 TagValue = Annotated[str, checked(names.check_tag_value), Field(json_schema_extra={"maxLength": names.MAX_TAG_VALUE})]
+
+
+Tags = TypeAliasType(
+    "Tags",
+    Annotated[
+        dict[TagName, TagValue],
+        Field(
+            max_length=names.MAX_TAGS,
+            description="Labels of a workflow: names and their values.",
+            json_schema_extra={"propertyNames": {"pattern": f"^{names.NAME}$"}},
+        ),
+        BeforeValidator(_few),
+    ],
+)
 
 
 class Start(Body):
@@ -66,12 +82,7 @@ class Start(Body):
         Field(description="Seconds from its first run, suspensions included, after which it is ended as TIMED_OUT."),
     ] = None
     tags: Annotated[
-        Annotated[
-            dict[TagName, TagValue],
-            Field(max_length=names.MAX_TAGS, json_schema_extra={"propertyNames": {"pattern": f"^{names.NAME}$"}}),
-            BeforeValidator(_few),
-        ]
-        | None,
+        Tags | None,
         Field(default_factory=dict, description="Labels to list it by."),
     ]
 
@@ -166,11 +177,11 @@ class WorkflowBase(Out):
     id: str
     name: str
     version: str
-    status: Annotated[Status, Field(description="A client must bear a status that it does not know.")]
+    status: WorkflowStatus
 
 
 class WorkflowRest(Out):
-    tags: dict[str, str]
+    tags: Tags
     queue: str | None
     priority: int
     partition: str | None
@@ -198,7 +209,7 @@ class Workflow(WorkflowRest, WorkflowBase):
 class StartedWorkflow(Workflow):
     """A workflow, and the events that the request waited for."""
 
-    events: Annotated[dict[str, Event], Field(default_factory=dict, description="Present with `wait_for`.")]
+    events: Annotated[EventsByKey, Field(default_factory=dict, description="Present with `wait_for`.")]
 
 
 class ListedWorkflow(WorkflowRest, WorkflowBase):
@@ -219,7 +230,7 @@ class Step(Out):
 
     seq: Annotated[int, Field(description="1, 2, 3 … in the order of calling.")]
     name: str
-    kind: StepKind
+    kind: Annotated[StepKind | str, Field(description="Bear one that you do not know.")]
     status: Literal["SUCCEEDED", "FAILED"]
     output: Any
     error: WorkflowError | None
