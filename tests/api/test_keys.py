@@ -25,6 +25,7 @@ OPEN = {
     ("GET", "/problems/{code}"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
+    ("GET", "/openapi-3.0.json"),
     ("POST", "/callbacks/{token}"),
 }
 """What needs no key, and nothing else does without one."""

@@ -13,6 +13,7 @@ from tests.input.standing import begin
 LONGEST_WAIT = 0.2
 TOKENS = os.environ["CALLBACK_TOKENS"].split()
 HEADERS = {"Authorization": f"Bearer {os.environ['API_KEY']}"}
+_DIGITS = re.compile(r"[0-9]{1,4}").fullmatch
 _ID = re.compile(r"[A-Za-z0-9._~:-]{1,128}").fullmatch
 
 REASONS = (
@@ -46,6 +47,9 @@ LEAKS = re.compile(rb"Traceback|File \"|site-packages|\.py\b|psycopg|sqlalchemy|
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
     """Waits are made short, and their numbers written as the contract has them: without an exponent."""
     wait = (case.query or {}).get("timeout")
+    if isinstance(wait, str) and _DIGITS(wait):
+        # From an example of the document.
+        wait = float(wait)
     if isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= 3_600:
         case.query["timeout"] = format(min(wait, LONGEST_WAIT), "f")
     parameters = case.path_parameters or {}
