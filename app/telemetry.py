@@ -32,7 +32,7 @@ _SECRETS = (
     ),
     (re.compile(r"(?P<kept>/callbacks/)[^\s/?#\"']+"), r"\g<kept>***"),
     (re.compile(r"(?P<kept>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE), r"\g<kept>***"),
-    (re.compile(r"(?P<kept>\bmp_)[A-Za-z0-9_-]{43}"), r"\g<kept>***"),
+    (re.compile(r"(?P<kept>\bmp_)[A-Za-z0-9_-]{43,200}"), r"\g<kept>***"),
     (re.compile(r"(?P<kept>\bpassword\s*[=:]\s*)[^\s,;)]+", re.IGNORECASE), r"\g<kept>***"),
 )
 _SECRET_KEYS = frozenset({"authorization", "cookie", "database_url", "password", "secret", "token"})

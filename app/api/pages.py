@@ -52,9 +52,11 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         if status < "300"
     ]
     further = f"<p>{_text(operation['description'])}</p>" if "description" in operation else ""
+    scopes = [escape(scope) for way in operation["security"] for names in way.values() for scope in names]
+    scope = "".join(f"<p>Scope of an API key: <code>{name}</code></p>" for name in scopes)
     return (
         f'<h3 id="{escape(operation["operationId"])}"><code><b>{method.upper()}</b> {escape(path)}</code></h3>'
-        f"<p>{_text(operation['summary'])}.</p>{further}<table>{''.join(rows)}</table>"
+        f"<p>{_text(operation['summary'])}.</p>{further}{scope}<table>{''.join(rows)}</table>"
     )
 
 

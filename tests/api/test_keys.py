@@ -136,6 +136,17 @@ def test_the_document_says_what_a_key_is(described: dict[str, Any]):
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
 
 
+def test_the_page_for_people_tells_the_scopes_too(stranger: httpx.Client):
+    operations = stranger.get("/docs").text.split("<h3 ")
+    told = {
+        re.sub(r"<[^>]+>", "", operation.partition(">")[2].partition("</h3>")[0]): re.findall(
+            r"Scope of an API key: <code>(\w+)</code>", operation
+        )
+        for operation in operations[1:]
+    }
+    assert told == {f"{method} {path}": [need] if (need := needed(method, path)) else [] for method, path in OPERATIONS}
+
+
 def test_a_route_that_does_not_say_what_it_needs_is_not_served():
     async def undeclared() -> None:
         """Forgotten."""
@@ -278,7 +289,7 @@ def test_the_log_tells_the_name_of_a_key_and_never_its_secret(
         return len(lines) == 3 and [("key=read" in line) for line in lines] == [True, False, False]
 
     eventually_sync(told, message=lambda: keyed.log)
-    assert "definitions/mp_***" in keyed.log
+    eventually_sync(lambda: "definitions/mp_***" in keyed.log, message=lambda: keyed.log)
     assert chosen not in keyed.log
     for scope in SCOPES:
         assert issued[scope] not in keyed.log

@@ -190,7 +190,10 @@ async def test_a_file_that_can_not_be_used_any_more_leaves_the_keys_in_force_and
         look(found)
 
         async def told(count: int, reason: str) -> None:
-            await eventually(lambda: len(logged) == count, message=lambda: str(logged))
+            await eventually(lambda: len(logged) >= count, message=lambda: str(logged))
+            began = time.monotonic()
+            await eventually(lambda: time.monotonic() > began + 0.05)
+            assert len(logged) == count
             assert (logged[-1]["log_level"], reason in logged[-1].get("reason", "")) == ("error", True)
             assert found.owner(secret.encode())
 

@@ -124,6 +124,17 @@ def test_an_address_beyond_loopback_is_served_only_when_that_is_wanted():
         assert load(HOST=loopback).loopback
 
 
+def test_an_address_beyond_loopback_is_served_where_there_are_keys():
+    assert "set MILEPOST_API_KEYS_FILE" in refusal(HOST="0.0.0.0")
+    assert load(HOST="0.0.0.0", API_KEYS_FILE="keys").host == "0.0.0.0"
+
+
+def test_nobody_is_told_that_keys_are_asked_for_and_are_not():
+    told = "MILEPOST_ALLOW_ANONYMOUS=true and MILEPOST_API_KEYS_FILE contradict each other: unset one of them."
+    assert refusal(API_KEYS_FILE="keys", ALLOW_ANONYMOUS="true") == told
+    assert refusal(API_KEYS_FILE="keys", ALLOW_ANONYMOUS="true", HOST="0.0.0.0") == told
+
+
 def test_a_public_address_is_kept_without_a_slash_at_its_end():
     assert load(PUBLIC_URL="https://Shop.example.com/milepost/").public_url == "https://shop.example.com/milepost"
 

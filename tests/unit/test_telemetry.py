@@ -46,6 +46,7 @@ def test_what_is_below_the_level_is_not_written(capsys):
         "POST /callbacks/hush?from=provider",
         "authorization: Bearer hush",
         "connection failed: password=hush user=me",
+        f"/workflows/mp_hush{'A' * 39}",
     ],
 )
 @pytest.mark.parametrize("form", ["json", "console"])
