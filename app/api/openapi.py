@@ -15,6 +15,7 @@ from app.api.components import Components
 from app.api.schemas.problems import PROBLEMS
 from app.authoring.definitions import Registry
 from app.errors import known
+from app.keys import Scope
 from app.release import VERSION
 
 DESCRIPTION = """\
@@ -113,11 +114,11 @@ def _link_the_start(described: Described) -> dict[str, Any]:
 
 
 def _tell_of_keys(operation: dict[str, Any]) -> None:
-    """An operation that needs a key may refuse for want of it."""
-    if not operation["security"]:
-        return
-    told = {str(status): answer for status, answer in responses.refusals(401, 403).items()} | operation["responses"]
-    operation["responses"] = told
+    """An operation that needs a key may refuse for want of it, and for want of a greater one; every key may read."""
+    for need in operation["security"]:
+        statuses = (401,) if Scope.READ in need[access.SCHEME] else (401, 403)
+        refused = responses.refusals(*statuses)
+        operation["responses"] |= {str(status): refused[status] for status in statuses}
 
 
 def _tidy_operation(operation: dict[str, Any]) -> None:
