@@ -131,6 +131,10 @@ class MethodNotAllowed(Refusal):
 
     status, code = 405, "method-not-allowed"
 
+    def __init__(self, allow: str) -> None:
+        super().__init__()
+        self.allow = allow
+
 
 class WorkflowIdConflict(Refusal):
     """This id was started before with another name or input."""

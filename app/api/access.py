@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Send
+from starlette.routing import BaseRoute
 from starlette.types import Scope as AsgiScope
 
 from app.errors import InsufficientScope, Unauthenticated
@@ -54,25 +53,20 @@ class Gate:
     Without a good key everything but the open doors is one and the same 401: paths and methods that there aren't, too.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, doors: list[Door]) -> None:
-        self._app, self._keys, self._doors = app, keys, doors
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            self._admit(scope)
-        await self._app(scope, receive, send)
-
-    def _admit(self, scope: AsgiScope) -> None:
+    def admit(self, scope: AsgiScope, door: Door | None) -> None:
+        """`door` is what would serve it, if anything does. Raises Unauthenticated, InsufficientScope."""
         key = self._key(scope)
         if key is not None:
             scope[OWNER] = key.name
-        for route, need in self._doors:
-            if route.matches(scope)[0] is Match.FULL:
-                if need is None or (key is not None and need in key.scopes):
-                    return
-                if key is not None:
-                    raise InsufficientScope(need)
-                break
+        if door is not None:
+            _, need = door
+            if need is None or (key is not None and need in key.scopes):
+                return
+            if key is not None:
+                raise InsufficientScope(need)
         if key is None:
             raise Unauthenticated
 

@@ -1,61 +1,57 @@
-"""The API as one ASGI application."""
+"""The API as one ASGI application.
+
+FastAPI's routes say what there is, and it writes the document from them. What is done to a request is a short row
+of our own: the path to an endpoint is as long as what it does.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import openapi, problems, router
+from app.api import openapi, router
 from app.api.access import Gate, doors
+from app.api.dispatch import Finder, Table, serve
 from app.api.doorman import Doorman, Sharing
 from app.api.middleware import BodyLimit, Frame
 from app.api.options import Options
-from app.errors import Refusal
 
 if TYPE_CHECKING:
     from app.engine.runtime import Runtime
 
 
-class Application(FastAPI):
-    """FastAPI, with the document of our own making."""
+class Application:
+    """What requests reach as `request.app`."""
 
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = openapi.describe(self.routes, self.state.runtime.registry)
-        return self.openapi_schema
+    def __init__(self, runtime: Runtime, options: Options, routes: list[BaseRoute], pages: list[BaseRoute]) -> None:
+        self.runtime, self.options, self._routes = runtime, options, routes
+        self.described: dict[tuple[str, str], str] = {}
+        """Definitions as they are shown, by name and version."""
+        gate = None if options.keys is None else Gate(options.keys)
+        app: ASGIApp = BodyLimit(serve, limit=options.max_body_bytes)
+        app = Finder(app, table=Table(doors(routes, pages)), gate=gate)
+        app = Doorman(app, public_url=options.public_url, cors_origins=options.cors_origins, keyed=gate is not None)
+        app = Frame(app, draining=lambda: runtime.draining)
+        self._app = Sharing(app, cors_origins=options.cors_origins) if options.cors_origins else app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._app(scope, receive, send)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        return openapi.describe(self._routes, self.runtime.registry)
 
 
 def build(
     runtime: Runtime, *, pages: list[BaseRoute] | None = None, only_probes: bool = False, **options: Any
-) -> ASGIApp:
+) -> Application:
     """The application over a runtime that someone else starts and stops.
 
     `pages` are served besides, stand in no document and need no key; `options` are those of `Options`.
     """
-    given = Options(**options)
     served = router.probes() if only_probes else router.routes()
-    besides = [] if only_probes else pages or []
-    entrances = doors(served, besides)
-    app = Application(
-        openapi_url=None,
-        redirect_slashes=False,
-        middleware=[
-            Middleware(Sharing, cors_origins=given.cors_origins),
-            Middleware(Frame, draining=lambda: runtime.draining),
-            Middleware(
-                Doorman, public_url=given.public_url, cors_origins=given.cors_origins, keyed=given.keys is not None
-            ),
-            *([Middleware(Gate, keys=given.keys, doors=entrances)] if given.keys is not None else []),
-            Middleware(BodyLimit, limit=given.max_body_bytes),
-        ],
-        exception_handlers={Refusal: problems.refused, HTTPException: problems.from_router},
-    )
-    app.state.runtime, app.state.options, app.state.described = runtime, given, {}
-    # Not `include_router`: its indirection is passed by each request.
-    app.router.routes = [*served, *besides]
-    return app
+    return Application(runtime, Options(**options), served, [] if only_probes else pages or [])

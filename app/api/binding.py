@@ -24,6 +24,10 @@ from app.errors import MOST_FAULTS, Fault, InvalidRequest
 LISTS = frozenset({"If-None-Match"})
 """Headers whose repetition is one list (RFC 9110, 5.3)."""
 NO_SUCH_MEMBER = "there is no such member"
+MOST_QUERIES = 500
+"""Queries of one endpoint that are remembered."""
+SHORT = 100
+"""Bytes of a query that is worth it."""
 ENVELOPE = 1
 """Levels of nesting that a body's own object adds to the values in it."""
 
@@ -41,7 +45,7 @@ class Binding:
         hints = get_type_hints(endpoint, include_extras=True)
         for name in inspect.signature(endpoint).parameters:
             self._add(name, hints[name])
-        self._no_query = self._query_model.read(b"") if self._query_model else None
+        self._queries: dict[bytes, Query] = {}
 
     def _add(self, name: str, hint: Any) -> None:
         if hint is Request:
@@ -65,8 +69,7 @@ class Binding:
         for name, alias, adapter in self._path:
             arguments[name] = _checked(adapter, decode_path(request.path_params[alias], alias), alias)
         if self._query_model:
-            raw = request.scope["query_string"]
-            query = self._query_model.read(raw) if raw else self._no_query
+            query = self._read_query(self._query_model, request.scope["query_string"])
             if self._query:
                 arguments[self._query] = query
         for name, alias, adapter in self._headers:
@@ -75,6 +78,17 @@ class Binding:
             name, body = self._body
             arguments[name] = await _read_body(request, body)
         return arguments
+
+    def _read_query(self, model: type[Query], raw: bytes) -> Query:
+        """Queries are much alike, and what is read of them does not change: short ones are read once."""
+        query = self._queries.get(raw)
+        if query is None:
+            query = model.read(raw)
+            if len(raw) <= SHORT:
+                if len(self._queries) >= MOST_QUERIES:
+                    self._queries.clear()
+                self._queries[raw] = query
+        return query
 
 
 async def _read_body(request: Request, model: type[BaseModel] | None) -> Any:

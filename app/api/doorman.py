@@ -23,6 +23,8 @@ ACCEPTED = (
 METHODS = b"GET, HEAD, POST, PUT, DELETE"
 CALLBACKS = "/callbacks/"
 """Called by parties that know nothing of us; the unguessable token is their right."""
+MOST_HOSTS = 100
+"""Good names of this service that are remembered."""
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\s:/?#@\[\]]+))(?::[0-9]*)?").fullmatch
 
 
@@ -37,9 +39,6 @@ class Sharing:
         self._origins = frozenset(cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._origins:
-            await self._app(scope, receive, send)
-            return
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         shared = [(b"vary", b"Origin")]
         if len(origins) == 1 and origins[0].decode("latin-1").lower() in self._origins:
@@ -62,26 +61,37 @@ class Doorman:
         self._app, self._keyed = app, keyed
         self._public = urlsplit(public_url) if public_url else None
         self._origins = frozenset(cors_origins)
+        self._hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         if len(hosts) != 1 or len(origins) > 1:
             raise MalformedRequest("A request has one Host, and at most one Origin.")
-        host = hosts[0].decode("latin-1").lower()
-        if not self._keyed and not self._is_ours(host):
+        if not self._keyed and not self._knows(hosts[0]):
             raise HostRefused
-        origin = origins[0].decode("latin-1").lower() if origins else None
-        allowed = origin is not None and origin in self._origins
-        if origin is not None and not allowed and not self._keyed and not self._may_write(scope, origin, host):
+        if not origins:
+            await self._app(scope, receive, send)
+            return
+        host = hosts[0].decode("latin-1").lower()
+        origin = origins[0].decode("latin-1").lower()
+        allowed = origin in self._origins
+        if not allowed and not self._keyed and not self._may_write(scope, origin, host):
             raise OriginRefused
         if allowed and scope["method"] == "OPTIONS" and _asks_first(scope):
             await _permit(send)
             return
         await self._app(scope, receive, send)
+
+    def _knows(self, host: bytes) -> bool:
+        """Most requests name the same few hosts: the good ones are judged once."""
+        if host in self._hosts:
+            return True
+        if not self._is_ours(host.decode("latin-1").lower()):
+            return False
+        if len(self._hosts) < MOST_HOSTS:
+            self._hosts.add(host)
+        return True
 
     def _is_ours(self, host: str) -> bool:
         found = _HOST(host)

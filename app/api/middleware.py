@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect
@@ -41,12 +42,9 @@ class Frame:
         self._app, self._draining = app, draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         answer = Answer(receive, send, _request_id(scope), self._draining)
-        about = {"request_id": answer.request_id.decode(), "method": scope["method"], "path": raw_path(scope)}
-        if scope["method"] == "HEAD":
+        method = scope["method"]
+        if method == "HEAD":
             scope = {**scope, "method": "GET", ONLY_LOOKS: True}
             answer.without_body = True
         began = time.perf_counter()
@@ -57,12 +55,14 @@ class Frame:
         except Refusal as refusal:
             await _answer_unless_begun(answer, problems.respond(refusal, scope), scope, receive)
         except Exception:
-            _log.exception("a request broke", **about)
+            _log.exception("a request broke", **answer.about(method, scope))
             await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
         finally:
-            if OWNER in scope:
-                about["key"] = scope[OWNER]
-            _log.debug("answered", status=answer.status, ms=round((time.perf_counter() - began) * 1000, 1), **about)
+            if _log.is_enabled_for(logging.DEBUG):
+                about = answer.about(method, scope)
+                if OWNER in scope:
+                    about["key"] = scope[OWNER]
+                _log.debug("answered", status=answer.status, ms=round((time.perf_counter() - began) * 1000, 1), **about)
 
 
 class Answer:
@@ -75,6 +75,10 @@ class Answer:
         self.request_id = request_id
         self.without_body = False
         self.status = 0
+
+    def about(self, method: str, scope: Scope) -> dict[str, str]:
+        """What a log line tells of the request."""
+        return {"request_id": self.request_id.decode(), "method": method, "path": raw_path(scope)}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -114,9 +118,6 @@ class BodyLimit:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         for name, value in scope["headers"]:
             if name == b"content-length":
                 # The server holds a body to its declared length.
@@ -148,7 +149,7 @@ def _request_id(scope: Scope) -> bytes:
         if name == b"x-request-id" and _REQUEST_ID(value):
             given: bytes = value
             return given
-    return uuid.uuid4().hex.encode()
+    return os.urandom(16).hex().encode()
 
 
 async def _answer_unless_begun(answer: Answer, response: ASGIApp, scope: Scope, receive: Receive) -> None:

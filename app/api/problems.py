@@ -5,23 +5,17 @@ from __future__ import annotations
 import html
 
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api import render
 from app.api.request import raw_path
-from app.api.route import allowed
 from app.errors import (
     Fault,
     InsufficientScope,
-    InternalError,
     Invalid,
-    MalformedRequest,
     MethodNotAllowed,
     Refusal,
-    RouteNotFound,
     Unauthenticated,
     Unavailable,
 )
@@ -45,6 +39,8 @@ def respond(refusal: Refusal, scope: Scope) -> Response:
         response.headers["WWW-Authenticate"] = CHALLENGE
     elif isinstance(refusal, InsufficientScope):
         response.headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{refusal.scope}"'
+    elif isinstance(refusal, MethodNotAllowed):
+        response.headers["Allow"] = refusal.allow
     status = refusal.extra.get("workflow_status")
     if status is not None:
         response.headers["Workflow-Status"] = str(status)
@@ -53,22 +49,6 @@ def respond(refusal: Refusal, scope: Scope) -> Response:
 
 def title(code: str) -> str:
     return code.replace("-", " ").capitalize()
-
-
-async def refused(request: Request, error: Refusal) -> Response:
-    """FastAPI's handler of refusals."""
-    return respond(error, request.scope)
-
-
-async def from_router(request: Request, error: HTTPException) -> Response:
-    """Its handler of what Starlette itself refuses: a path or method that there isn't."""
-    if error.status_code == MethodNotAllowed.status:
-        response = respond(MethodNotAllowed(), request.scope)
-        response.headers["Allow"] = allowed(request.app.routes, request.scope)
-        return response
-    if error.status_code == RouteNotFound.status:
-        return respond(RouteNotFound(), request.scope)
-    return respond(MalformedRequest() if error.status_code < InternalError.status else InternalError(), request.scope)
 
 
 def explanation(kind: type[Refusal]) -> Response:

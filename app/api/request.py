@@ -29,12 +29,12 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 class Request(requests.Request):
     @property
     def runtime(self) -> Runtime:
-        runtime: Runtime = self.app.state.runtime
+        runtime: Runtime = self.scope["app"].runtime
         return runtime
 
     @property
     def options(self) -> Options:
-        options: Options = self.app.state.options
+        options: Options = self.scope["app"].options
         return options
 
     @property

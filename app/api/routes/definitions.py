@@ -54,7 +54,7 @@ async def get_definition(request: Request, name: DefinitionPath) -> Response:
 
 def _text(request: Request, definition: Definition) -> str:
     """Schemas take a while to make, so each definition is described once."""
-    described: dict[tuple[str, str], str] = request.app.state.described
+    described: dict[tuple[str, str], str] = request.app.described
     version = (definition.name, definition.version)
     if version not in described:
         described[version] = _described(definition)

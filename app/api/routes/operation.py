@@ -65,7 +65,7 @@ async def explain_problem(
 @needs(None)
 async def get_docs(request: Request) -> Response:
     """The operations on one page, for people."""
-    return pages.docs(request.app.openapi())
+    return pages.docs(request.app.document)
 
 
 @router.get(
@@ -75,11 +75,11 @@ async def get_docs(request: Request) -> Response:
 @needs(None)
 async def get_openapi(request: Request) -> Response:
     """The description of this service in OpenAPI 3.1, with the workflows that it has."""
-    return render.respond(render.quote(request.app.openapi()))
+    return render.respond(render.quote(request.app.document))
 
 
 @router.get("/openapi-3.0.json", responses=_DOCUMENT | refusals())
 @needs(None)
 async def get_openapi_3_0(request: Request) -> Response:
     """The same description in OpenAPI 3.0, for generators of clients that don't read 3.1."""
-    return render.respond(render.quote(older.document(request.app.openapi())))
+    return render.respond(render.quote(older.document(request.app.document)))

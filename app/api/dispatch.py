@@ -1,0 +1,74 @@
+"""From a request to its operation: by the method and the path as it was sent, and only for whoever may do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.access import Door, Gate
+from app.api.route import Route, allowed
+from app.errors import MethodNotAllowed, RouteNotFound
+
+_ROUTE: Final = "milepost.route"
+"""In a request's scope: what serves it."""
+
+
+class Table:
+    """What is served. The order of the doors is the order in which a path is tried."""
+
+    def __init__(self, doors: Sequence[Door]) -> None:
+        self._routes = [route for route, _ in doors]
+        self._fixed: dict[tuple[str, bytes], Door] = {}
+        self._others: list[Door] = []
+        for door in doors:
+            route, _ = door
+            if isinstance(route, Route) and not route.param_convertors:
+                self._fixed |= {(method, route.path.encode()): door for method in route.methods or ()}
+            else:
+                self._others.append(door)
+
+    def find(self, scope: Scope) -> Door | None:
+        """What serves a request, whose parameters are in the scope then; None: there is nothing."""
+        fixed = self._fixed.get((scope["method"], scope["raw_path"]))
+        if fixed is not None:
+            scope["path_params"] = {}
+            return fixed
+        for door in self._others:
+            match, found = door[0].matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                return door
+        return None
+
+    def allowed(self, scope: Scope) -> str:
+        return allowed(self._routes, scope)
+
+
+class Finder:
+    """Finds what serves a request, before any of its body is read; with a gate, for those whom it admits."""
+
+    def __init__(self, app: ASGIApp, *, table: Table, gate: Gate | None) -> None:
+        self._app, self._table, self._gate = app, table, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self._table.find(scope)
+        if self._gate is not None:
+            self._gate.admit(scope, door)
+        if door is None:
+            if allow := self._table.allowed(scope):
+                raise MethodNotAllowed(allow)
+            raise RouteNotFound
+        scope[_ROUTE] = door[0]
+        await self._app(scope, receive, send)
+
+
+async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    """The last of the row."""
+    route: BaseRoute = scope[_ROUTE]
+    if isinstance(route, Route):
+        await route.app(scope, receive, send)
+    else:
+        await route.handle(scope, receive, send)
