@@ -50,18 +50,6 @@ def test_a_checkout_goes_as_the_readme_says(tmp_path):
     assert ended.fits(result), result
 
 
-def test_a_status_is_followed_as_the_readme_says(service, capsys):
-    with script("README.md", "Long polls") as blocks:
-        following = blocks.take("python")
-    order = {"name": "checkout", "id": "order-1", "input": {"sku": "C3"}}
-    with service.client() as client:
-        assert client.post("/workflows?wait_for_result=true", json=order).json()["output"]["status"] == "out_of_stock"
-
-    exec(following.at(service.url).text, {})
-
-    assert capsys.readouterr().out == "out_of_stock\n"
-
-
 def test_the_workflow_of_the_readme_does_what_it_says(tmp_path):
     with script("README.md", "Write a workflow") as blocks:
         module, made, curls = blocks.take("python"), blocks.take("sh"), blocks.take("sh")

@@ -14,7 +14,7 @@ from tests.support.points import Gate, at
 from tests.support.waiting import eventually
 
 CONNECTIONS = 26
-"""Of a process, as the README says."""
+"""Of a process, as docs/operations/settings.md says."""
 
 
 async def test_no_more_starts_wait_for_the_database_than_the_buffer_holds(database_url):

@@ -34,7 +34,7 @@ def run(
     timeout: float = 120,
 ) -> str:
     """What it prints; it has to succeed. Of a `console` block the lines after `$ ` are run."""
-    process = _start(block, address, before, cwd, env, subprocess.PIPE)
+    process = start(block, subprocess.PIPE, address=address, before=before, cwd=cwd, env=env)
     try:
         output, errors = process.communicate(timeout=timeout)
     finally:
@@ -101,7 +101,7 @@ def serving(
     settings = {"MILEPOST_PORT": str(port), "MILEPOST_DATA_DIR": str(folder / "data"), **(env or {})}
     log = folder / "log"
     with log.open("w") as output:
-        process = _start(block, ADDRESS, before, cwd, settings, output)
+        process = start(block, output, before=before, cwd=cwd, env=settings)
     try:
         served = Served(process, f"http://127.0.0.1:{port}", log)
         eventually_sync(served.serves, timeout, lambda: f"{block} serves\n{served.log}")
@@ -112,9 +112,16 @@ def serving(
         end(process)
 
 
-def _start(
-    block: Block, address: str, before: str, cwd: Path, env: Environment | None, output: int | IO[str]
+def start(
+    block: Block,
+    output: int | IO[str],
+    *,
+    address: str = ADDRESS,
+    before: str = "",
+    cwd: Path = ROOT,
+    env: Environment | None = None,
 ) -> subprocess.Popen[str]:
+    """A block of one's own pace, in a session of its own. Whoever starts it ends it, by `end`."""
     return subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", before + commands(block.at(address))],
         cwd=cwd,
