@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from app.keys import Keys, is_secret
 from tests.support import guides, shell
 from tests.support.guides import script
-from tests.support.keys import issue
+from tests.support.keys import issue, replace
 from tests.support.service import ROOT, Service
 from tests.support.waiting import eventually_sync
 from tests.system.test_serve import run
@@ -24,8 +26,9 @@ CONNECTIONS = 24
 
 def ask(service: Service, secret: str) -> int:
     """By a connection of its own, which any of the processes may take."""
-    headers = {"Authorization": f"Bearer {secret}"}
-    return httpx.get(f"{service.url}/definitions", headers=headers, trust_env=False, timeout=20).status_code
+    with closing(HTTPConnection(service.url.removeprefix("http://"), timeout=20)) as connection:
+        connection.request("GET", "/definitions", headers={"Authorization": f"Bearer {secret}"})
+        return connection.getresponse().status
 
 
 def all_say(service: Service, secret: str, status: int) -> bool:
@@ -52,22 +55,32 @@ def busy() -> Iterator[Callable[[Service, str], list[int]]]:
         done.set()
 
 
-def test_keys_come_and_go_under_load_in_every_process(launch, busy, tmp_path: Path):
+@pytest.fixture
+def several(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """One of two processes, which are given the time that both of them take."""
+    settings = {"DATABASE_URL": database_url, "API_KEYS_FILE": tmp_path / "keys", "PROCESSES": 2, "EXAMPLES": False}
+    service = Service(tmp_path, settings)
+    try:
+        yield service
+    finally:
+        if service.runs():
+            service.kill()
+
+
+def test_keys_come_and_go_under_load_in_every_process(several: Service, busy, tmp_path: Path):
     file = tmp_path / "keys"
     old = issue(file, stays="read", leaves="read")
     stays = file.read_text().splitlines()[0]
-    service = launch(API_KEYS_FILE=file, PROCESSES=2, EXAMPLES=False)
+    service = several.start(timeout=90)
     answered = busy(service, old["stays"])
     assert all_say(service, old["leaves"], 200)
 
-    new = issue(file, comes="read")
-    with file.open("a") as more:
-        more.write(f"{stays}\n")
-    eventually_sync(lambda: all_say(service, new["comes"], 200), message=lambda: service.log)
-    eventually_sync(lambda: all_say(service, old["leaves"], 401), message=lambda: service.log)
+    new = issue(file, stays, comes="read")
+    eventually_sync(lambda: all_say(service, new["comes"], 200), 30, lambda: service.log)
+    eventually_sync(lambda: all_say(service, old["leaves"], 401), 30, lambda: service.log)
 
-    file.write_text(f"{stays}\nbroken {old['leaves']}\n")
-    eventually_sync(lambda: service.log.count("can't be read again") == 2, message=lambda: service.log)
+    replace(file, stays, f"broken {old['leaves']}")
+    eventually_sync(lambda: service.log.count("can't be read again") == 2, 30, lambda: service.log)
     assert "line 2: a line is a name" in service.log
     assert all_say(service, new["comes"], 200)
     assert all_say(service, old["leaves"], 401)
@@ -90,7 +103,7 @@ def test_a_mounted_secret_is_read_again_when_its_link_is_turned(launch, tmp_path
 
     (tmp_path / "turned").symlink_to("two")
     (tmp_path / "turned").replace(tmp_path / "data")
-    eventually_sync(lambda: ask(service, after) == 200)
+    eventually_sync(lambda: ask(service, after) == 200, 30)
     assert ask(service, before) == 401
 
 
@@ -170,8 +183,9 @@ def test_a_key_that_can_not_be_made_is_told_and_not_made(arguments: list[str]):
     assert "usage: python -m app keys" in done.stderr
 
 
-def test_whoever_follows_the_page_about_access_gets_in(tmp_path: Path):
-    here: dict[str, Any] = {"cwd": tmp_path, "env": {"PYTHONPATH": str(ROOT)}}
+def test_whoever_follows_the_page_about_access_gets_in(database_url: str, tmp_path: Path):
+    environment = {"PYTHONPATH": str(ROOT), "MILEPOST_DATABASE_URL": database_url}
+    here: dict[str, Any] = {"cwd": tmp_path, "env": environment}
     with script("docs/operations/access.md") as blocks:
         secret = shell.run(blocks.take("sh"), **here).strip()
         with shell.serving(blocks.take("sh"), tmp_path, before="", **here) as service:

@@ -12,7 +12,7 @@ import structlog
 
 from app import keys
 from app.keys import Keys, KeysError, Scope
-from tests.support.keys import issue
+from tests.support.keys import issue, replace
 from tests.support.waiting import eventually
 
 DIGEST = hashlib.sha256(b"x").hexdigest()
@@ -136,19 +136,12 @@ def test_a_key_is_added_behind_what_is_there_whether_or_not_that_has_an_end(file
         keys.add(file, "k1", "k1 …")
 
 
-def rewritten(file: Path, text: str) -> None:
-    """Replaced as a whole: nothing in between is seen."""
-    new = file.with_name("new")
-    new.write_text(text)
-    new.replace(file)
-
-
 def removed(file: Path) -> None:
     file.unlink()
 
 
-def text(file: Path) -> str:
-    return file.read_text()
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
 
 
 @pytest.fixture
@@ -197,9 +190,9 @@ async def test_a_file_that_can_not_be_used_any_more_leaves_the_keys_in_force_and
             assert (logged[-1]["log_level"], reason in logged[-1].get("reason", "")) == ("error", True)
             assert found.owner(secret.encode())
 
-        rewritten(file, f"one read {SECRET}\n")
+        replace(file, f"one read {SECRET}")
         await told(1, "line 1")
-        rewritten(file, "")
+        replace(file)
         await told(2, "has no API key")
         removed(file)
         await told(3, "No such file")
@@ -215,15 +208,15 @@ async def test_a_file_that_is_still_being_written_is_not_taken_half(file: Path, 
     secret = issue(file, one="read", two="read")["two"]
     found = Keys(file)
     look(found, settling=1.0)
-    whole = text(file)
+    whole = lines(file)
     began = time.monotonic()
-    rewritten(file, whole.splitlines()[0])
+    replace(file, whole[0])
 
     def written() -> bool:
         assert found.owner(secret.encode())
         return time.monotonic() > began + 0.1
 
     await eventually(written)
-    rewritten(file, whole)
+    replace(file, *whole)
     await eventually(lambda: time.monotonic() > began + 1.2 and found.owner(secret.encode()))
     assert len(found) == 2
