@@ -58,6 +58,7 @@ class StartError(MilepostError):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    settings.check_address()
     _keys(settings)
     register(settings)
     with bound_socket(settings) as listener, database(settings) as (url, embedded):

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 MOMENT: Final = 0.05
 """Seconds between two looks at whether this process is on time."""
@@ -109,6 +109,45 @@ async def within(seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             limit.cancel()
+
+
+W = TypeVar("W")
+
+
+class Vigil(Generic[W]):
+    """Watches over many who wait for answers of one source: when it has answered nobody for `patience` seconds, those
+    who have waited as long are given up. To stand in a long queue that moves is no reason to."""
+
+    def __init__(self, patience: float, give_up: Callable[[W], None]) -> None:
+        self._patience, self._give_up = patience, give_up
+        self._waiting: dict[W, float] = {}
+        """Since when; in that order."""
+        self._answered_at = float("-inf")
+        self._limit: Limit | None = None
+
+    def enter(self, who: W) -> None:
+        self._waiting[who] = asyncio.get_running_loop().time()
+        if self._limit is None:
+            self._limit = Limit(self._patience, self._look)
+
+    def leave(self, who: W) -> None:
+        self._waiting.pop(who, None)
+
+    def answered(self) -> None:
+        """Somebody was."""
+        self._answered_at = asyncio.get_running_loop().time()
+
+    def _look(self) -> None:
+        self._limit = None
+        now = asyncio.get_running_loop().time()
+        while self._waiting:
+            who, since = next(iter(self._waiting.items()))
+            left = max(since, self._answered_at) + self._patience - now
+            if left > 0:
+                self._limit = Limit(left, self._look)
+                return
+            del self._waiting[who]
+            self._give_up(who)
 
 
 class Turnstile:

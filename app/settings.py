@@ -189,15 +189,18 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MILEPOST_ALLOW_ANONYMOUS=true and MILEPOST_API_KEYS_FILE contradict each other: unset one of them"
             )
-        if not self.loopback and self.api_keys_file is None and not self.allow_anonymous:
-            raise ValueError(
-                f"MILEPOST_HOST={self.host} would let anyone on the network start workflows:"
-                " set MILEPOST_API_KEYS_FILE, serve a loopback address such as 127.0.0.1,"
-                " or set MILEPOST_ALLOW_ANONYMOUS=true"
-            )
         if self.time_to_live < 3 * self.beat:
             raise ValueError("MILEPOST_TIME_TO_LIVE must be at least three times MILEPOST_BEAT")
         return self
+
+    def check_address(self) -> None:
+        """Raises `SettingsError` when the address that is to be served would be everybody's by mistake."""
+        if not self.loopback and self.api_keys_file is None and not self.allow_anonymous:
+            raise SettingsError(
+                f"MILEPOST_HOST={self.host} would let anyone on the network start workflows:"
+                " set MILEPOST_API_KEYS_FILE, serve a loopback address such as 127.0.0.1,"
+                " or set MILEPOST_ALLOW_ANONYMOUS=true."
+            )
 
     @property
     def loopback(self) -> bool:

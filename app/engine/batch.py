@@ -9,10 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from app.engine import tasks
-from app.patience import Limit
+from app.patience import Limit, Vigil
 from app.store import db
 
 Item = TypeVar("Item")
@@ -23,7 +23,6 @@ Answer = TypeVar("Answer")
 class _Asked(Generic[Item, Answer]):
     item: Item
     future: asyncio.Future[Answer]
-    at: float
     sent: bool = False
 
 
@@ -48,36 +47,37 @@ class Batch(Generic[Item, Answer]):
         that moves is no reason to give up, unless it is not one's turn after `turn` seconds.
         """
         self._name, self._flush, self._limit, self._size, self._most = name, flush, limit, size, most
-        self._patience, self._turn, self._alike = patience, turn, alike
+        self._vigil = None if patience is None else Vigil(patience, _give_up)
+        self._turn, self._alike = turn, alike
         self._waiting: dict[Hashable, deque[_Asked[Item, Answer]]] = {}
         """By what makes them alike; those who have waited longest for their turn first."""
-        self._sent: Sequence[_Asked[Item, Answer]] = ()
-        self._watch: Limit | None = None
         self._running = False
-        self._answered_at = float("-inf")
 
     async def ask(self, item: Item) -> Answer:
         """The answer to one item; raises TimeoutError. Safe to cancel: what nobody waits for any more isn't asked."""
-        loop = asyncio.get_running_loop()
-        asked: _Asked[Item, Answer] = _Asked(item, loop.create_future(), loop.time())
+        asked: _Asked[Item, Answer] = _Asked(item, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(self._alike(item), deque()).append(asked)
         if not self._running:
             self._running = True
             tasks.spawn(self._run(), name=self._name)
-        return await asked.future
+        if self._vigil is None:
+            return await asked.future
+        turn = None if self._turn is None else Limit(self._turn, lambda: None if asked.sent else _give_up(asked))
+        self._vigil.enter(asked)
+        try:
+            return await asked.future
+        finally:
+            self._vigil.leave(asked)
+            if turn is not None:
+                turn.cancel()
 
     async def _run(self) -> None:
-        self._look()
         try:
             while self._waiting:
-                self._sent = self._take()
-                if self._sent:
-                    await self._one(self._sent)
+                if taken := self._take():
+                    await self._one(taken)
         finally:
             self._running = False
-            self._sent = ()
-            if self._watch is not None:
-                self._watch.cancel()
 
     def _take(self) -> list[_Asked[Item, Answer]]:
         """As many as one flush takes, in the order in which they were asked."""
@@ -110,23 +110,13 @@ class Batch(Generic[Item, Answer]):
                 if not asked.future.done():
                     asked.future.set_exception(error)
             return
-        self._answered_at = asyncio.get_running_loop().time()
+        if self._vigil is not None:
+            self._vigil.answered()
         for asked, answer in zip(taken, answers, strict=True):
             if not asked.future.done():
                 asked.future.set_result(answer)
 
-    def _look(self) -> None:
-        """Send off those whose time is up, and look again when the next one's may be."""
-        if self._patience is None:
-            return
-        now = asyncio.get_running_loop().time()
-        soonest = min(self._patience, self._turn or self._patience)
-        for asked in (*self._sent, *(asked for queue in self._waiting.values() for asked in queue)):
-            left = max(asked.at, self._answered_at) + self._patience - now
-            if self._turn is not None and not asked.sent:
-                left = min(left, asked.at + self._turn - now)
-            if left > 0:
-                soonest = min(soonest, left)
-            elif not asked.future.done():
-                asked.future.set_exception(TimeoutError("nobody was answered in time"))
-        self._watch = Limit(soonest, self._look)
+
+def _give_up(asked: _Asked[Any, Any]) -> None:
+    if not asked.future.done():
+        asked.future.set_exception(TimeoutError("nobody was answered in time"))

@@ -18,7 +18,7 @@ from app.authoring import Definition, Registry
 from app.engine import tasks
 from app.engine.executor import Executor
 from app.engine.hub import INBOX
-from app.engine.journal import Birth, Journal
+from app.engine.journal import Journal
 from app.engine.lookup import Lookup
 from app.engine.mail import Letter, Mail, Sent, Source
 from app.engine.points import around, point
@@ -26,7 +26,6 @@ from app.engine.run import Run
 from app.errors import (
     CallbackNotFound,
     CallbackUsed,
-    DatabaseUnavailable,
     Draining,
     Fault,
     IdempotencyConflict,
@@ -41,7 +40,6 @@ from app.errors import (
     WorkflowNotRegistered,
 )
 from app.model import RESUMABLE, ExecutorId, JsonText, Status, Workflow, WorkflowId
-from app.patience import within
 from app.store import db, messages, workflows
 from app.store.workflows import Owned
 
@@ -192,7 +190,12 @@ class Commands:
                 self._executor.expect(start.delay)
 
         birth.future.add_done_callback(born)
-        row = await _within(birth, self._journal)
+        try:
+            row = await self._journal.born(birth)
+        except db.FAILURES as error:
+            if db.refused(error):
+                raise InvalidRequest(Fault("the database does not take this start", pointer="")) from error
+            raise
         if row is None:
             return None
         at = row.at
@@ -396,33 +399,6 @@ class Commands:
     async def close(self) -> None:
         await self._mail.close()
         await self._line.close()
-
-
-async def _within(birth: Birth, journal: Journal) -> Row | None:
-    """The answer to a start; DatabaseUnavailable when the journal gets none for too long.
-
-    What has not been sent by then never will be. What has been sent may have been committed: then it
-    runs, and its id tells when the caller asks again.
-    """
-    while not birth.future.done():
-        try:
-            async with within(PATIENCE):
-                await asyncio.wait((birth.future,))
-        except TimeoutError:
-            # To stand in a long queue that moves is no reason to give up.
-            if journal.quiet_for() < PATIENCE or birth.future.done():
-                continue
-            if not birth.sent:
-                birth.future.cancel()
-                birth.row = ""
-            raise DatabaseUnavailable from None
-    try:
-        row: Row | None = birth.future.result()
-    except db.FAILURES as error:
-        if db.refused(error):
-            raise InvalidRequest(Fault("the database does not take this start", pointer="")) from error
-        raise
-    return row
 
 
 def _known(known: tuple[Workflow, bytes], name: str, digest: bytes) -> Started:

@@ -28,8 +28,9 @@ from typing import Any, Protocol
 from app import telemetry
 from app.engine.clock import Clock
 from app.engine.points import point
-from app.errors import Aborted, Draining, MilepostError, Overloaded
+from app.errors import Aborted, DatabaseUnavailable, Draining, MilepostError, Overloaded
 from app.model import ExecutorId, JsonText, WorkflowId
+from app.patience import Vigil
 from app.store import db, journal
 
 log = telemetry.logger(__name__)
@@ -38,6 +39,8 @@ MAX_ROWS = 512
 MAX_BYTES = 1_048_576
 BIG = 32_768
 """Bytes of records from which a workflow takes the big lane."""
+PATIENCE = 0.9
+"""Seconds without an answer to any flush after which a start counts as refused: its caller is told within a second."""
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between tries while the database is away."""
 
@@ -85,7 +88,7 @@ class Entry:
         self.size += len(row)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Birth:
     """A workflow to be inserted: its row as JSON text, and who wants to know whether it was."""
 
@@ -96,6 +99,18 @@ class Birth:
     before it was sent, it never is."""
     sent: bool = False
     again: bool = False
+    asked: asyncio.Future[Any] | None = None
+    """What its caller waits for, who may leave or be sent off before."""
+
+    def tell(self, future: asyncio.Future[Any]) -> None:
+        if self.asked is None or self.asked.done():
+            return
+        if future.cancelled():
+            self.asked.cancel()
+        elif (error := future.exception()) is not None:
+            self.asked.set_exception(error)
+        else:
+            self.asked.set_result(future.result())
 
 
 _SETTINGS = {
@@ -148,7 +163,7 @@ class Journal:
         self._births = 0
         self._published, self._watched = published, watched
         self.executor = ExecutorId("")
-        self._answered_at = float("-inf")
+        self._vigil: Vigil[Birth] = Vigil(PATIENCE, _give_up)
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()
         """In which it was made, and in which it writes."""
@@ -160,9 +175,9 @@ class Journal:
         """Writers and starts that wait for a flush."""
         return sum(len(queue) for queue in self._lanes.values())
 
-    def quiet_for(self) -> float:
-        """Seconds since a flush was answered."""
-        return self.loop.time() - self._answered_at
+    async def open(self) -> None:
+        """Connect the lane that nearly everything takes. Raises what the driver raises."""
+        await self._lanes[Lane.FAST].line.open()
 
     def enlist(self, writer: Writer) -> None:
         """A workflow has opened an entry."""
@@ -178,6 +193,20 @@ class Journal:
         birth.future.add_done_callback(lambda _: self._born(id))
         self._lanes[Lane.BIG if len(row) > BIG else Lane.FAST].put(birth)
         return birth
+
+    async def born(self, birth: Birth) -> Any:
+        """The row of a start, None when its id was taken. Raises what refused it, or DatabaseUnavailable.
+
+        What has not been sent when its caller is sent off never will be. What has been sent may have been committed:
+        then it runs, and its id tells when the caller asks again.
+        """
+        birth.asked = self.loop.create_future()
+        birth.future.add_done_callback(birth.tell)
+        self._vigil.enter(birth)
+        try:
+            return await birth.asked
+        finally:
+            self._vigil.leave(birth)
 
     def _born(self, id: WorkflowId) -> None:
         self._births -= 1
@@ -213,7 +242,7 @@ class Journal:
 
     def settle(self, items: Sequence[Item], rows: Sequence[Any], lane: Lane) -> None:
         """Tell everybody what became of a flush."""
-        self._answered_at = self.loop.time()
+        self._vigil.answered()
         if rows:
             self._clock.catch_up(rows[0].at)
         own = {row.id: row for row in rows if not row.started}
@@ -252,6 +281,14 @@ class Journal:
             )
 
 
+def _give_up(birth: Birth) -> None:
+    if birth.asked is not None and not birth.asked.done():
+        birth.asked.set_exception(DatabaseUnavailable())
+    if not birth.sent:
+        birth.future.cancel()
+        birth.row = ""
+
+
 def _resolve(birth: Birth, row: Any) -> None:
     if not birth.future.done():
         birth.future.set_result(row)
@@ -267,7 +304,7 @@ class _Queue:
     """One lane: what waits for it, and the task that flushes it."""
 
     def __init__(self, owner: Journal, line: db.Line, lane: Lane) -> None:
-        self._owner, self._line, self._lane = owner, line, lane
+        self._owner, self.line, self._lane = owner, line, lane
         self._waiting: deque[Item | Writer] = deque()
         self._task: asyncio.Task[None] | None = None
         self._epoch = 0
@@ -292,7 +329,7 @@ class _Queue:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._line.close()
+        await self.line.close()
 
     def abandon(self) -> None:
         """What is on its way is another owner's: it may be answered, but isn't sent again."""
@@ -377,7 +414,7 @@ class _Queue:
                 await point("journal.before_flush")
                 again = any(_part(item).again for item in items)
                 rows = await journal.flush(
-                    self._line, self._owner.executor, _batch(items), skip=self._lane is not Lane.SLOW, again=again
+                    self.line, self._owner.executor, _batch(items), skip=self._lane is not Lane.SLOW, again=again
                 )
                 await point("journal.after_flush")
             except db.FAILURES as error:

@@ -30,6 +30,10 @@ class Lookup:
         self._unread = Batch("unread", self._unread_all, LIMIT)
         self._watches = Batch("watches", self._watch_all, LIMIT)
 
+    async def open(self) -> None:
+        """Connect. Raises what the driver raises."""
+        await self._line.open()
+
     async def glance(self, id: WorkflowId, key: str = "") -> workflows.Glance:
         """Where a workflow stands, and its newest set of a key. Raises WorkflowNotFound, DatabaseUnavailable."""
         return (await self.glances(id, (key,)))[0]

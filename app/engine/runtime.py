@@ -172,6 +172,8 @@ class Runtime:
         await line.close()
         self._become(self._pulse.id)
         await self._pulse.tick()
+        # Whoever comes first need not wait for what all who follow have.
+        await asyncio.gather(self._journal.open(), self._lookup.open())
         if self._sole_host:
             await self._recovery.bury_absent()
         for service in (self._notifier, self._listener, self._executor, self._recovery, self._deadlines, self._pulse):

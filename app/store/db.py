@@ -302,6 +302,11 @@ class Line:
                 await self._drop_if_broken(connection, error)
                 raise
 
+    async def open(self) -> None:
+        """Connect now, so that the first statement need not. Raises what the driver raises."""
+        async with self._lock:
+            await self._open()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         async with self._lock:
