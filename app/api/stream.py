@@ -25,11 +25,13 @@ COMMENT = ":\n\n"
 class EventStream(Response):
     """Sends what there is and what comes, then the workflow's end, and closes."""
 
+    media_type = "text/event-stream"
+
     def __init__(
         self, request: Request, workflow_id: WorkflowId, after: int, query: StreamQuery, status: Status
     ) -> None:
         headers = {"Workflow-Status": status, "X-Accel-Buffering": "no"}
-        super().__init__(None, 200, headers, "text/event-stream; charset=utf-8")
+        super().__init__(None, 200, headers)
         self._request, self._id, self._position = request, workflow_id, after
         self._keys, self._names = query.key, query.names
 

@@ -138,6 +138,17 @@ def test_every_example_is_what_its_schema_says():
     assert count >= len(examples.recorded())
 
 
+def test_an_answer_has_one_media_type():
+    for id, (_, _, operation) in OPERATIONS.items():
+        for status, answer in operation["responses"].items():
+            assert len(answer.get("content", {})) <= 1, (id, status)
+
+
+def test_no_example_has_references_in_it():
+    """Some generators of clients follow them there too, to nowhere."""
+    assert '"$ref"' not in json.dumps(examples.recorded())
+
+
 def test_a_service_without_the_checkout_shows_no_examples_of_it():
     assert "order-42" not in openapi.dumps(openapi.document(Registry()))
 

@@ -186,6 +186,8 @@ def _log(workflow_id: WorkflowId, log: views.Log, position: int, cursor: str | N
 
 @router.get(
     "/workflows/{id}/stream",
+    status_code=200,
+    response_class=EventStream,
     responses={
         200: {
             "description": (
@@ -193,7 +195,6 @@ def _log(workflow_id: WorkflowId, log: views.Log, position: int, cursor: str | N
                 " the workflow comes `event: $end` with the Workflow, and the stream is closed."
             ),
             "headers": headers(WORKFLOW_STATUS, UNBUFFERED),
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
     }
     | answers({204: (None, "All was sent before: Last-Event-ID is that of the end.", (WORKFLOW_STATUS,))})

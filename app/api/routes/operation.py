@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from app.api import older, pages, problems, render
 from app.api.access import needs
@@ -18,13 +18,7 @@ from app.errors import RouteNotFound, known
 probes = APIRouter(route_class=LooseRoute, tags=["operation"])
 router = APIRouter(route_class=LooseRoute, tags=["operation"])
 
-_PAGE: Responses = {
-    200: {
-        "description": "A page.",
-        "headers": headers(POLICY),
-        "content": {"text/html": {"schema": {"type": "string"}}},
-    }
-}
+_PAGE: Responses = {200: {"description": "A page.", "headers": headers(POLICY)}}
 _DOCUMENT: Responses = {
     200: {
         "description": "This document.",
@@ -49,7 +43,7 @@ async def get_readiness(request: Request) -> Response:
     return render.respond('{"status":"ok"}')
 
 
-@probes.get("/problems/{code}", responses=_PAGE | refusals(404, 422))
+@probes.get("/problems/{code}", response_class=HTMLResponse, responses=_PAGE | refusals(404, 422))
 @needs(None)
 async def explain_problem(
     request: Request, code: Annotated[str, Path(description="The code of a problem.")]
@@ -61,7 +55,7 @@ async def explain_problem(
     return problems.explanation(kind)
 
 
-@router.get("/docs", responses=_PAGE | refusals())
+@router.get("/docs", response_class=HTMLResponse, responses=_PAGE | refusals())
 @needs(None)
 async def get_docs(request: Request) -> Response:
     """The operations on one page, for people."""
