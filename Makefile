@@ -14,7 +14,7 @@ POOLED_API := messages
 POOLED_ENGINE := exactly_once traps_lanes traps_mail traps_resend traps_waits
 SILENT_ENGINE := polling traps_deaths traps_trees traps_waits
 
-.PHONY: help run test test-guides test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
+.PHONY: help run test clients test-guides test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ check: $(VENV)/.dev ## Check style, types and the layers
 fix: $(VENV)/.dev ## Mend what can be mended by itself
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+clients: $(VENV)/.dev ## Generate clients in Python and TypeScript, and use them against the service
+	$(PY) -m tests.clients
 
 bench: $(VENV)/.dev ## Measure the service
 	$(PY) -m tests.bench $(ARGS)

@@ -23,7 +23,7 @@ router = APIRouter(route_class=Route, tags=["definitions"])
 
 @router.get(
     "/definitions",
-    responses=answers({200: (schemas.Definitions, "A page of definitions.", (LINK,))}) | refusals(422),
+    responses=answers({200: (schemas.DefinitionPage, "A page of definitions.", (LINK,))}) | refusals(422),
 )
 @needs(Scope.READ)
 async def list_definitions(request: Request, query: Annotated[schemas.DefinitionsQuery, Query()]) -> Response:

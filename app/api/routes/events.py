@@ -110,8 +110,8 @@ def _never(detail: str, status: Status, error: JsonText | None, events: render.J
     "/workflows/{id}/events",
     responses=answers(
         {
-            200: (schemas.Events, "The board, or the named keys as far as asked for.", (WORKFLOW_STATUS, LINK)),
-            202: (schemas.Events, "The named keys are not set yet.", (WORKFLOW_STATUS, RETRY_AFTER)),
+            200: (schemas.EventPage, "The board, or the named keys as far as asked for.", (WORKFLOW_STATUS, LINK)),
+            202: (schemas.EventPage, "The named keys are not set yet.", (WORKFLOW_STATUS, RETRY_AFTER)),
         }
     )
     | refusals(404, 410, 422, 503),
@@ -154,7 +154,7 @@ async def _several(request: Request, workflow_id: WorkflowId, query: schemas.Boa
 
 @router.get(
     "/workflows/{id}/history",
-    responses=answers({200: (schemas.Events, "A part of the log, perhaps empty.", (WORKFLOW_STATUS, LINK))})
+    responses=answers({200: (schemas.EventPage, "A part of the log, perhaps empty.", (WORKFLOW_STATUS, LINK))})
     | refusals(404, 422, 503),
 )
 @needs(Scope.READ)

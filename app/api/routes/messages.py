@@ -54,7 +54,7 @@ async def send_message(
 
 @router.get(
     "/workflows/{id}/messages",
-    responses=answers({200: (schemas.Messages, "A page of messages.", (WORKFLOW_STATUS, LINK))})
+    responses=answers({200: (schemas.MessagePage, "A page of messages.", (WORKFLOW_STATUS, LINK))})
     | refusals(404, 422, 503),
 )
 @needs(Scope.READ)

@@ -93,7 +93,7 @@ async def _start(request: Request, body: schemas.Start, idempotency_key: str | N
 
 @router.get(
     "/workflows",
-    responses=answers({200: (schemas.Workflows, "A page of workflows.", (LINK,))}) | refusals(422, 503),
+    responses=answers({200: (schemas.WorkflowPage, "A page of workflows.", (LINK,))}) | refusals(422, 503),
 )
 @needs(Scope.READ)
 async def list_workflows(request: Request, query: Annotated[schemas.ListQuery, Query()]) -> Response:
@@ -176,7 +176,7 @@ async def get_result(
 
 @router.get(
     "/workflows/{id}/steps",
-    responses=answers({200: (schemas.Steps, "A page of steps.", (WORKFLOW_STATUS, LINK))}) | refusals(404, 422, 503),
+    responses=answers({200: (schemas.StepPage, "A page of steps.", (WORKFLOW_STATUS, LINK))}) | refusals(404, 422, 503),
 )
 @needs(Scope.READ)
 async def list_steps(

@@ -31,6 +31,6 @@ class Definition(Out):
     timeout: Annotated[float | None, Field(description="Seconds from the first run to the end.")]
 
 
-class Definitions(Out):
+class DefinitionPage(Out):
     definitions: list[Definition]
     next_cursor: str | None

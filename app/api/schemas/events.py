@@ -92,8 +92,8 @@ EventsByKey = TypeAliasType(
 )
 
 
-class Events(Out):
-    """The board or the log of a workflow."""
+class EventPage(Out):
+    """Events of a workflow: of its board, or of its log."""
 
     events: list[Event]
     position: Annotated[Long, Field(description="The workflow's last position, or where to go on reading the log.")]

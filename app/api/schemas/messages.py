@@ -42,6 +42,6 @@ class SentMessage(Message):
     events: Annotated[EventsByKey, Field(default_factory=dict, description="Present with `wait_for`.")]
 
 
-class Messages(Out):
+class MessagePage(Out):
     messages: list[Message]
     next_cursor: str | None

@@ -220,7 +220,7 @@ class ListedWorkflow(WorkflowRest, WorkflowBase):
     error: WorkflowError | None = None
 
 
-class Workflows(Out):
+class WorkflowPage(Out):
     workflows: list[ListedWorkflow]
     next_cursor: str | None
 
@@ -240,6 +240,6 @@ class Step(Out):
     child_id: str | None
 
 
-class Steps(Out):
+class StepPage(Out):
     steps: list[Step]
     next_cursor: str | None
