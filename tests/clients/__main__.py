@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.store.embedded import EmbeddedPostgres
@@ -142,23 +143,39 @@ def use(programs: Sequence[tuple[str | Path, ...]]) -> None:
                     took(f"{Path(program[-1]).name} {flow}", began)
 
 
-def main() -> None:
+def for_python() -> tuple[str | Path, ...]:
+    """The command of the program in Python."""
     began = time.monotonic()
     install_python(PYTHON, HERE / "python" / "requirements.lock")
+    took("Python: installed", began)
+    began = time.monotonic()
+    program = make_python()
+    took("Python: generated and checked", began)
+    return PYTHON / "bin" / "python", program
+
+
+def for_script() -> list[tuple[str | Path, ...]]:
+    """The commands of those in TypeScript, after a look at the document by a tool that needs Node too."""
+    began = time.monotonic()
     found = node()
     path = f"{found}{os.pathsep}{os.environ['PATH']}"
     install_script(path)
-    took("installed", began)
+    took("TypeScript: installed", began)
     began = time.monotonic()
     check_document(path)
-    took("the document is clean", began)
+    took("the document has no warnings", began)
     began = time.monotonic()
-    shop = make_python()
-    took("the Python client is made and checked", began)
-    began = time.monotonic()
-    scripts = make_script(path)
-    took("the TypeScript clients are made and checked", began)
-    use([(PYTHON / "bin" / "python", shop), *((found / "node", script) for script in scripts)])
+    programs = make_script(path)
+    took("TypeScript: generated and checked", began)
+    return [(found / "node", program) for program in programs]
+
+
+def main() -> None:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as threads:
+        shop, scripts = threads.submit(for_python), threads.submit(for_script)
+        programs = [shop.result(), *scripts.result()]
+    use(programs)
 
 
 if __name__ == "__main__":
