@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.api import router
 from app.api.application import build
 from app.api.openapi import operations
 from app.engine.runtime import Runtime
@@ -181,17 +182,16 @@ def without_database(tmp_path_factory) -> Iterator[Stage]:
         postgres.stop()
 
 
-@pytest.fixture(scope="module")
-def broken() -> httpx.ASGITransport:
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> httpx.ASGITransport:
     """The application with routes whose code fails in a way that nobody has foreseen."""
 
     async def fails(*_: Any) -> None:
         raise RuntimeError("something broke")
 
-    application = build(cast("Runtime", SimpleNamespace(draining=False)))
-    for route in cast("Any", application).router.routes:
-        route.app = fails
-    return httpx.ASGITransport(cast("Any", application))
+    for route in router.routes():
+        monkeypatch.setattr(route, "app", fails)
+    return httpx.ASGITransport(cast("Any", build(cast("Runtime", SimpleNamespace(draining=False)))))
 
 
 @pytest.mark.parametrize(("operation", "status"), [(id, s) for id, s in ANSWERS if s in ANY or (id, s) in OWN])
