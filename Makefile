@@ -45,7 +45,7 @@ test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and s
 
 test-guides: $(VENV)/.dev ## Run what the guides show, in each of their languages (installs Go, Java, Node and a browser)
 	@.ci/guides
-	$(PY) -m pytest tests/guides
+	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal tests/guides
 
 check: $(VENV)/.dev ## Check style, types and the layers
 	$(PY) -m ruff check .

@@ -50,7 +50,7 @@ def test_a_page_follows_an_order_through_cuts_and_refusals(stage, guarded):
         )
         try:
             (pay,) = eventually_sync(lambda: told(stage, "Pay at "), 90, (stage / "seen").read_text)
-            eventually_sync(lambda: seen.outcomes("/stream").count("cut") > 1, message="a silent stream is cut")
+            eventually_sync(lambda: seen.outcomes("/stream").count("cut") > 1, 30, "a silent stream is cut")
             assert httpx.post(f"{pay}/pay", trust_env=False).is_redirect
             assert watching.wait(120) == 0, (stage / "seen").read_text()
         finally:

@@ -100,9 +100,9 @@ def test_a_checkout_comes_to_its_end_whatever_breaks(program, desk, guarded):
     service, secret = guarded
     with proxy(service.url, [*START, *PAGE]) as seen, Run(program, desk, seen, secret) as run:
         page = run.page()
-        eventually_sync(lambda: "202" in seen.outcomes("/status?"), message="a poll comes to the end of its time")
+        eventually_sync(lambda: "202" in seen.outcomes("/status?"), 30, "a poll comes to the end of its time")
         service.restart()
-        eventually_sync(lambda: seen.asked[-1].outcome == "202", message="it asks again")
+        eventually_sync(lambda: seen.asked[-1].outcome == "202", 30, "it asks again")
         pay(page)
         assert run.process.wait(60) == 0, run.lines
 
