@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Milepost: durable workflows over HTTP.",
-        epilog="Settings are environment variables, MILEPOST_…; README.md has them.",
+        epilog="Settings are environment variables, MILEPOST_…; docs/operations/settings.md has them.",
     )
     parser.add_argument("--version", action="version", version=f"Milepost {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="command")
