@@ -245,8 +245,6 @@ class Unavailable(Refusal):
     """The service can't do this now; try again."""
 
     status = 503
-    retry_after: ClassVar[int] = 1
-    """Seconds, for the Retry-After header."""
 
 
 class DatabaseUnavailable(Unavailable):

@@ -17,7 +17,6 @@ from app.errors import (
     MethodNotAllowed,
     Refusal,
     Unauthenticated,
-    Unavailable,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,9 +32,7 @@ def respond(refusal: Refusal, scope: Scope) -> Response:
     if isinstance(refusal, Invalid):
         text += f',"errors":{render.array(_fault(fault) for fault in refusal.faults)}'
     response = render.respond(text + "}", refusal.status, media_type=MEDIA_TYPE)
-    if isinstance(refusal, Unavailable):
-        response.headers["Retry-After"] = str(refusal.retry_after)
-    elif isinstance(refusal, Unauthenticated):
+    if isinstance(refusal, Unauthenticated):
         response.headers["WWW-Authenticate"] = CHALLENGE
     elif isinstance(refusal, InsufficientScope):
         response.headers["WWW-Authenticate"] = f'{CHALLENGE}, error="insufficient_scope", scope="{refusal.scope}"'

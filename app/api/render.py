@@ -34,7 +34,7 @@ def respond(
     if workflow_status is not None:
         all_headers["Workflow-Status"] = workflow_status
     if status in (202, 503):
-        all_headers.setdefault("Retry-After", "1")
+        all_headers["Retry-After"] = "1"
     return Response(text, status, all_headers, media_type)
 
 

@@ -61,8 +61,8 @@ MUTANTS = [
     mutant(
         "503 without Retry-After",
         "whoever is to come again is told when",
-        "api/problems.py",
-        ('response.headers["Retry-After"] = str(refusal.retry_after)', 'del response.headers["Retry-After"]'),
+        "api/render.py",
+        ("if status in (202, 503):", "if status == 202:"),
         tests=["tests/guarantees/test_bounds.py::test_whoever_is_to_come_again_is_told_when"],
     ),
     mutant(
