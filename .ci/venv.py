@@ -58,7 +58,8 @@ def install(folder: Path, lock: Path, uv: str | None) -> None:
 def main() -> None:
     folder, lock = Path(sys.argv[1]), Path(sys.argv[2])
     uv = shutil.which("uv")
-    print(f"Installing {lock} into {folder} with {'uv' if uv else 'pip'} …", flush=True)
+    told = "a few seconds" if uv else "about half a minute"
+    print(f"Installing {lock} into {folder} with {'uv' if uv else 'pip'}: {told}, once …", flush=True)
     create(folder, uv)
     install(folder, lock, uv)
 

@@ -61,7 +61,6 @@ class DurableContext(Context):
 
     def __init__(self, run: Run, around: Surroundings) -> None:
         self._run, self.around = run, around
-        self._logger = _Quiet(telemetry.logger("workflow").bind(workflow_id=run.id), run)
 
     @property
     def workflow_id(self) -> str:
@@ -218,7 +217,7 @@ class DurableContext(Context):
 
     @property
     def logger(self) -> Logger:
-        return self._logger
+        return _Quiet(telemetry.logger("workflow").bind(workflow_id=self._run.id), self._run)
 
     async def command(
         self, kind: StepKind, name: str, digest: int, do: Callable[[Call], Coroutine[Any, Any, Outcome]]

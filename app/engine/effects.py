@@ -157,6 +157,8 @@ class Step(_Task):
         return self._spec.output.round_trip(await self._limited(self._attempt(call)))[0]
 
     async def _limited(self, attempt: Awaitable[Any]) -> Any:
+        if self._spec.timeout is None:
+            return await attempt
         limit = asyncio.timeout(self._spec.timeout)
         try:
             async with limit:

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, Protocol
 
 from app import telemetry
@@ -109,7 +110,6 @@ class Run:
         self.lane = Lane.FAST
         self.history = history
         self.loop = loop.make(self._schedule, asyncio.get_running_loop().time)
-        self.random = random.Random(f"{owned.id} {owned.start_token}")  # noqa: S311 - the same in replay
         self.mail: dict[str, Mail] = {}
         """What has been found of its messages, by topic."""
         self.committing = asyncio.Lock()
@@ -150,6 +150,11 @@ class Run:
         # In a context of its own: what started it may be a request, whose variables are nothing to it.
         context = contextvars.Context()
         self._root = self.loop.create_task(function(), name=f"workflow {self.id}", context=context)
+
+    @cached_property
+    def random(self) -> random.Random:
+        """Random numbers that are the same in replay. Most workflows ask for none."""
+        return random.Random(f"{self.id} {self.token}")  # noqa: S311 - they need not be secret
 
     @property
     def live(self) -> bool:
