@@ -14,7 +14,8 @@ POOLED_API := messages
 POOLED_ENGINE := exactly_once traps_lanes traps_mail traps_resend traps_waits
 SILENT_ENGINE := polling traps_deaths traps_trees traps_waits
 
-.PHONY: help run test clients test-guides test-mutants test-pooler test-stress check fix bench chaos openapi migration lock clean
+.PHONY: help run test clients test-guides test-mutants test-pooler test-stress image-test image-check check \
+	fix bench chaos openapi migration lock clean
 
 help: ## Show what can be made
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +47,14 @@ test-pooler: $(VENV)/.dev ## Run tests behind PgBouncer, Debian's package, and s
 test-guides: $(VENV)/.dev ## Run what the guides show, in each of their languages (installs Go, Java, Node and a browser)
 	@.ci/guides
 	$(PY) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal tests/guides
+
+image-test: $(VENV)/.dev ## Build the image, run it and compose.yaml by podman (Linux, root, Debian's packages)
+	@.ci/image $(PY)
+	$(PY) -m pytest tests/image
+
+image-check: $(VENV)/.dev ## Check the image's recipe, compose.yaml and the Kubernetes manifests
+	@.ci/image-tools $(PY)
+	$(PY) -m pytest tests/image/test_files.py
 
 check: $(VENV)/.dev ## Check style, types and the layers
 	$(PY) -m ruff check .

@@ -183,7 +183,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.database_url is None and not self.embedded:
             raise ValueError(
-                "MILEPOST_DATABASE_URL must be set, because MILEPOST_EMBEDDED=false forbids the embedded PostgreSQL"
+                "MILEPOST_DATABASE_URL must be set: there is no other place to keep data,"
+                " because MILEPOST_EMBEDDED=false forbids the embedded PostgreSQL"
             )
         if self.api_keys_file is not None and self.allow_anonymous:
             raise ValueError(
