@@ -72,6 +72,13 @@ def checked() -> Iterator[None]:
         thread.join()
 
 
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Docker Compose in a folder with compose.yaml, and what the guide puts beside it."""
@@ -121,7 +128,7 @@ def test_compose_has_two_replicas_behind_one_address_with_keys_and_a_workflow_of
 
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=70, trust_env=False) as stranger:
-        eventually_sync(lambda: stranger.get("/readyz").status_code == 200, timeout=30)
+        eventually_sync(lambda: answers(stranger), timeout=60, message=lambda: compose("logs"))
         assert stranger.get("/workflows").status_code == 401
     with httpx.Client(
         base_url=url, timeout=70, trust_env=False, headers={"Authorization": f"Bearer {secret}"}
