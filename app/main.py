@@ -15,9 +15,9 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -34,7 +34,7 @@ from app.release import VERSION
 from app.server import CLOSING, Server
 from app.settings import LogFormat, Role, Settings
 from app.store import migrations
-from app.store.db import Database, available
+from app.store.db import Database
 from app.store.embedded import EmbeddedPostgres
 from app.supervisor import Place, Supervisor
 
@@ -48,6 +48,8 @@ CONNECTIONS = 30
 OTHER_CONNECTIONS = 40
 # Seconds that the end of a process takes beyond the grace, when the database is away besides.
 PARTING = CLOSING + 10.0
+
+T = TypeVar("T")
 
 log = telemetry.logger(__name__)
 
@@ -175,7 +177,7 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
     )
     application = build(
         runtime,
-        pages=await _examples(storage, public_url) if settings.with_examples else [],
+        pages=await _patiently(lambda: _examples(storage, public_url)) if settings.with_examples else [],
         only_probes=not settings.role.takes_requests,
         default_timeout=settings.default_timeout,
         max_body_bytes=settings.max_body_bytes,
@@ -185,8 +187,7 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
     )
     watching = asyncio.create_task(keys.watch(), name="keys") if keys else None
     try:
-        async with available():
-            await runtime.start()
+        await _patiently(runtime.start)
         # What is there by now stays. A full collection would look through all of it each time, and stop the service
         # for 100 ms about once a second of load.
         gc.collect()
@@ -322,12 +323,27 @@ def _migrate_patiently(url: str) -> str:
         try:
             return migrations.migrate(url)
         except DatabaseUnavailable as error:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise StartError(f"The database did not answer in {DATABASE_PATIENCE:g} s: {error}") from error
-            log.warning("waiting for the database", reason=str(error), seconds_left=round(left))
+            _wait_on(error, deadline)
         # Not `time.sleep`: where a library shifts the clock of a process, as for a test, that may fail.
         threading.Event().wait(1)
+
+
+async def _patiently(do: Callable[[], Awaitable[T]]) -> T:
+    """The same with whatever else a service begins with: the database may go away at any time."""
+    deadline = time.monotonic() + DATABASE_PATIENCE
+    while True:
+        try:
+            return await do()
+        except DatabaseUnavailable as error:
+            _wait_on(error, deadline)
+        await asyncio.sleep(1)
+
+
+def _wait_on(error: DatabaseUnavailable, deadline: float) -> None:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise StartError(f"The database did not answer in {DATABASE_PATIENCE:g} s: {error}") from error
+    log.warning("waiting for the database", reason=str(error), seconds_left=round(left))
 
 
 def _raise_file_limit() -> int:

@@ -151,7 +151,7 @@ class Runtime:
             secret=lambda: self._secret,
             executor=self.executor_id,
         )
-        self._started = False
+        self._started = self._running = False
 
     @property
     def draining(self) -> bool:
@@ -163,21 +163,29 @@ class Runtime:
     # ---- life
 
     async def start(self) -> None:
-        """Returns when this process runs workflows. Raises what the database raises when it is away."""
-        if self._started:
+        """Returns when this process runs workflows. Raises DatabaseUnavailable, and may be called again then."""
+        if self._running:
             return
         self._started = True
+        async with db.available():
+            await self._introduce()
+        self._running = True
+        for service in (self._notifier, self._listener, self._executor, self._recovery, self._deadlines, self._pulse):
+            await service.start()
+
+    async def _introduce(self) -> None:
+        """Become known to the others."""
         line = db.Line(self._database, "start")
-        self._secret = await around("runtime.secret", messages.secret(line))
-        await line.close()
+        try:
+            self._secret = await around("runtime.secret", messages.secret(line))
+        finally:
+            await line.close()
         self._become(self._pulse.id)
         await self._pulse.tick()
         # Whoever comes first need not wait for what all who follow have.
         await asyncio.gather(self._journal.open(), self._lookup.open())
         if self._sole_host:
             await self._recovery.bury_absent()
-        for service in (self._notifier, self._listener, self._executor, self._recovery, self._deadlines, self._pulse):
-            await service.start()
 
     async def drain(self) -> None:
         """Take no more work, answer whoever waits, and let running steps end within the grace time."""
@@ -192,7 +200,7 @@ class Runtime:
         await self.drain()
         if not self._started:
             return
-        self._started = False
+        self._started = self._running = False
         for service in (self._deadlines, self._recovery):
             await service.stop()
         await self._journal.drain(timeout=2.0)

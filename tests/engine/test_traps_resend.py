@@ -258,3 +258,19 @@ async def test_a_database_that_is_back_is_not_waited_for_any_longer(engine: Engi
         await engine.runtime.ready()
         await engine.begin(nothing, id="later")
     await engine.output("later")
+
+
+@pytest.mark.parametrize("point", ["runtime__before_secret", "pulse__after_beat"])
+async def test_a_life_that_could_not_begin_may_be_begun_again(engine: Engine, point: str):
+    """Whoever starts a service while the database restarts wants it to wait, and not to end."""
+
+    @engine.workflow
+    async def nothing(ctx: Context) -> str:
+        return "done"
+
+    await engine.stop()
+    with at(**{point: once(lost())}):
+        with pytest.raises(DatabaseUnavailable):
+            await engine.start()
+        await engine.runtime.start()
+    assert await engine.output(await engine.begin(nothing)) == "done"
