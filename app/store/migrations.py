@@ -91,7 +91,12 @@ def _engine(url: str) -> Engine:
         poolclass=NullPool,
         hide_parameters=True,
         # Nothing is prepared: behind a pooler it would stay in a session that somebody else gets.
-        connect_args={**db.KEEPALIVE, "application_name": "milepost migrate", "prepare_threshold": None},
+        connect_args={
+            **db.KEEPALIVE,
+            "application_name": "milepost migrate",
+            "client_encoding": "utf8",
+            "prepare_threshold": None,
+        },
     )
 
 
@@ -115,3 +120,9 @@ def _check_server(connection: Connection) -> None:
     version = int(connection.exec_driver_sql("show server_version_num").scalar_one()) // 10000
     if version < _OLDEST_SERVER:
         raise MigrationError(f"The database is PostgreSQL {version}; Milepost needs {_OLDEST_SERVER} or newer.")
+    encoding = connection.exec_driver_sql("show server_encoding").scalar_one()
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"The database has the encoding {encoding}; Milepost needs UTF8:"
+            " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        )

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from app.store import migrations
+from app.store.migrations import MigrationError
 from tests.support.databases import Databases
 
 TABLES = "select count(*) from pg_tables where schemaname = 'public' and tablename <> 'alembic_version'"
@@ -61,3 +62,9 @@ def test_a_test_gets_a_database_without_the_rows_of_another(databases: Databases
         connection.commit()
         with databases.clone(template) as second, psycopg.connect(second) as other:
             assert other.execute("select count(*) from secrets").fetchone() == (1,)
+
+
+def test_a_database_of_another_encoding_is_refused_with_what_to_do(databases: Databases):
+    told = "has the encoding SQL_ASCII; Milepost needs UTF8"
+    with databases.foreign("SQL_ASCII") as url, pytest.raises(MigrationError, match=told):
+        migrations.migrate(url)

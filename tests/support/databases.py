@@ -41,6 +41,13 @@ class Databases:
             yield url
 
     @contextmanager
+    def foreign(self, encoding: str) -> Iterator[str]:
+        """One of another encoding than Milepost takes."""
+        statement = f"create database {{}} encoding '{encoding}' locale 'C' template template0"
+        with self._made(self._new_name(), statement) as url:
+            yield url
+
+    @contextmanager
     def clone(self, template: str) -> Iterator[str]:
         with self._made(self._new_name(), "create database {} template {}", template) as url:
             yield url
