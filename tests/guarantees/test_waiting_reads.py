@@ -95,7 +95,8 @@ async def test_a_wake_up_without_news_answers_nobody(engine: Engine):
                 for woken in range(4):
                     await eventually(lambda: looks > woken and all_wait(engine), message="it does not look")  # noqa: B023
                     engine.runtime.hub.wake_all()
-                await eventually(lambda: looks == 5 and all_wait(engine))
+                # Beats may have it look besides.
+                await eventually(lambda: looks >= 5 and all_wait(engine))
                 assert not reading.done()
                 publisher.next()
                 assert values(await soon(reading)) == ["1"]

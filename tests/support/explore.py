@@ -77,6 +77,7 @@ class Replica(Engine):
     def __init__(self, url: str, name: str, **limits: Any) -> None:
         super().__init__(url, **{"beat": 3600.0, "time_to_live": 3600.0, "linger": 0.005, "cache": 0, **limits})
         self.name = name
+        self._dead = ""
         self._context: Context = copy_context()
         self._context.run(_here.set, self)
 
@@ -123,13 +124,17 @@ class Replica(Engine):
             await asyncio.sleep(0.002)
 
     async def declare_dead(self) -> None:
-        await self.execute("update executors set alive = false where id = %s", self.executor)
+        self._dead = self.executor
+        await self.execute("update executors set alive = false where id = %s", self._dead)
 
     async def is_reborn(self) -> None:
         """Have it hear that it was declared dead, and go on under another name."""
-        old, runtime = self.executor, self.runtime
+        runtime = self.runtime
         runtime._pulse.poke()
-        await eventually(lambda: runtime._journal.executor != old, message=f"{self.name} does not hear of its death")
+        # It may have heard by itself meanwhile.
+        await eventually(
+            lambda: runtime._journal.executor != self._dead, message=f"{self.name} does not hear of its death"
+        )
 
     async def end_idle_transactions(self) -> None:
         """As the server does when a session does nothing inside a transaction for too long."""

@@ -72,7 +72,7 @@ MUTANTS = [
         "randomness of its own in each life",
         "time, randomness and ids are the same in replay",
         "engine/run.py",
-        ('random.Random(f"{owned.id} {owned.start_token}")', "random.Random()"),
+        ('random.Random(f"{self.id} {self.token}")', "random.Random()"),
         tests=[f"{REPLAY}::test_time_randomness_and_ids_are_the_same_in_replay"],
     ),
     mutant(
