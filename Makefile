@@ -69,7 +69,8 @@ fix: $(VENV)/.dev ## Mend what can be mended by itself
 clients: $(VENV)/.dev ## Generate clients in Python and TypeScript, and use them against the service
 	$(PY) -m tests.clients
 
-bench: $(VENV)/.dev ## Measure the service
+bench: $(VENV)/.dev ## Measure the service beside its peers, for docs/performance.md (ARGS=small: alone, in a minute)
+	$(if $(filter small,$(ARGS)),,@.ci/bench $(PYTHON))
 	$(PY) -m tests.bench $(ARGS)
 
 chaos: $(VENV)/.dev ## Run three replicas through faults of every kind (ARGS="--seconds 3600 --seed 7")
