@@ -70,7 +70,7 @@ clients: $(VENV)/.dev ## Generate clients in Python and TypeScript, and use them
 	$(PY) -m tests.clients
 
 bench: $(VENV)/.dev ## Measure the service beside its peers, for docs/performance.md (ARGS=small: alone, in a minute)
-	$(if $(filter small,$(ARGS)),,@.ci/bench $(PYTHON))
+	$(if $(filter small waiting parked flat large blocking,$(ARGS)),,@.ci/bench $(PYTHON))
 	$(PY) -m tests.bench $(ARGS)
 
 chaos: $(VENV)/.dev ## Run three replicas through faults of every kind (ARGS="--seconds 3600 --seed 7")

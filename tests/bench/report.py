@@ -5,8 +5,9 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.bench import plots
+from tests.bench import plots, scale
 from tests.bench.contestants.base import BENCH, INSTALLED, ROOT
 from tests.bench.results import ECHO, MILEPOST, Results, ratios, spread
 
@@ -121,8 +122,18 @@ def sections(results: Results) -> Iterator[str]:
     if limits := results.limits():
         yield from ("## Limits", "", "What the machine does of the parts, in the same rounds.", "")
         yield from table(("", ""), ((name, spread(found)) for name, found in limits.items()))
+    for row in results.scale():
+        measure = scale.ALL[row["scale"]]
+        yield from (f"## {row['size']:,} {measure.title}", "", f"{facts_of(row)}.", "")
+        told = ((name, spread(found), measure.aims.get(name, "")) for name, found in row["figures"].items())
+        yield from table(("", "is", "aimed at"), told)
     yield from ("## Settings", "")
     yield from table(("contestant", "runs with"), iter(results.settings.items()), left=2)
+
+
+def facts_of(row: dict[str, Any]) -> str:
+    count = len(next(iter(row["figures"].values())))
+    return f"The median of {count}, ± half the spread; load {row['load']} before"
 
 
 def text(results: Results) -> Iterator[str]:

@@ -32,7 +32,7 @@ class Results:
 
     @property
     def rounds(self) -> int:
-        return len({row["round"] for row in self.rows})
+        return len({row["round"] for row in self.rows if "round" in row})
 
     @property
     def clients(self) -> list[int]:
@@ -72,6 +72,10 @@ class Results:
             if (row.get("contestant"), row.get("scenario"), row.get("clients")) == (*way, clients)
         }
 
+    def scale(self) -> list[dict[str, Any]]:
+        """One row for each measure: its name as `scale`, its `size`, and `figures` with all repetitions."""
+        return [row for row in self.rows if "scale" in row]
+
     def limits(self) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
         for row in self.rows:
@@ -96,7 +100,7 @@ def spread(figures: Iterable[float]) -> str:
     if not told:
         return ""
     middle = median(told)
-    digits = 0 if middle >= 100 else 1 if middle >= 10 else 2 if middle >= 0.1 else 3
+    digits = 0 if middle >= 100 else 1 if middle >= 10 else 2 if middle >= 0.1 or not middle else 3
     return f"{middle:,.{digits}f} ± {(max(told) - min(told)) / 2:,.{digits}f}"
 
 

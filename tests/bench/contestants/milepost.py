@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tests.bench.contestants.base import START, TWO, Contestant, Count
+from tests.bench.contestants.base import START, TWO, Contestant, Count, Place
 from tests.bench.generator import Script
 from tests.support.service import Service
 
@@ -25,6 +25,10 @@ class Milepost(Contestant):
     database = "milepost_1"
     processes_of_it = 1
 
+    def __init__(self, place: Place, database: str | None = None, **settings: object) -> None:
+        super().__init__(place)
+        self.database, self._more = database or self.database, settings
+
     def start(self) -> None:
         assert self.database
         self.place.postgres.create(self.database)
@@ -33,12 +37,13 @@ class Milepost(Contestant):
             "WORKFLOWS": "tests.bench.workflows",
             "EXAMPLES": False,
             "PROCESSES": self.processes_of_it,
+            **self._more,
         }
-        self._service = self._running.enter_context(Service(self.place.folder, settings))
-        self.url = self._service.url
+        self.service = self._running.enter_context(Service(self.place.folder, settings))
+        self.url = self.service.url
 
     def processes(self) -> Mapping[str, int]:
-        return {"service": self._service.pid}
+        return {"service": self.service.pid}
 
     def count(self, began: float, ended: float) -> Count:
         return self.counted(COUNTED, ended, began)

@@ -1,0 +1,64 @@
+"""What becomes of Milepost where there is very much of something: `make bench ARGS=waiting`, and so on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.contestants.base import Place
+from tests.bench.postgres import Postgres
+from tests.bench.scale import blocking, flat, large, parked, waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    run: Callable[[Place, int, int], dict[str, list[float]]]
+    title: str
+    size: int
+    repetitions: int
+    aims: dict[str, str] = field(default_factory=dict)
+
+
+RATIO = "≤ 1.25"
+ALL = {
+    "waiting": Measure(
+        waiting.measure,
+        "long polls held by one process",
+        10_000,
+        5,
+        {
+            "KiB of memory each": "≤ 22",
+            "% of a processor while nothing happens": "< 2",
+            "statements/s while nothing happens": "≤ 2",
+            "database connections that they hold": "0",
+            "s until all are answered": "≤ 3",
+        },
+    ),
+    "parked": Measure(
+        parked.measure,
+        "workflows that wait for a message",
+        1_000_000,
+        5,
+        {"ms from a message to the answer, p99": "< 50", "MiB of memory, with all": "≤ 30 more than with none"},
+    ),
+    "flat": Measure(
+        flat.measure,
+        "workflows in the tables",
+        5_000_000,
+        5,
+        {f"{what}: {name}, ratio": RATIO for what in flat.REQUESTS for name in ("ms", "ms in the database")},
+    ),
+    "large": Measure(
+        large.measure,
+        "bytes in a value",
+        2**20,
+        5,
+        {"MB/s of values through start, event and read": "≥ 30", "p99 beside them to alone, ratio": "< 3"},
+    ),
+    "blocking": Measure(
+        blocking.measure, "steps that hold a thread for a second", 200, 5, {"p99 beside them to alone, ratio": "≤ 2"}
+    ),
+}
+
+
+def measure(name: str, folder: Path, postgres: Postgres, size: int, repetitions: int) -> dict[str, list[float]]:
+    return ALL[name].run(Place(folder / name, postgres), size, repetitions)
