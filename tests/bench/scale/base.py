@@ -55,7 +55,8 @@ class Bench:
                 token = ", gen_random_uuid()" if table == "workflows" else ""
                 self.ask(
                     f"insert into {table} ({', '.join(own)}, {columns})"
-                    f" select %s::text || n{token}, {columns} from {table}, generate_series(%s::int, %s::int) n where {key} = %s",
+                    f" select %s::text || n{token}, {columns}"
+                    f" from {table}, generate_series(%s::int, %s::int) n where {key} = %s",
                     *(prefix, begin, end, id),
                 )
         self.ask("vacuum analyze workflows, steps, events, waits")
