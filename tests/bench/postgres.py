@@ -47,10 +47,12 @@ class Postgres:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Postgres]:
+def running(folder: Path, **settings: str) -> Iterator[Postgres]:
+    """With these settings besides."""
     server = EmbeddedPostgres(folder, max_connections=200)
     with server, psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute("alter system set shared_preload_libraries = 'pg_stat_statements'")
+        for name, value in {"shared_preload_libraries": "pg_stat_statements", **settings}.items():
+            connection.execute(f"alter system set {name} = '{value}'".encode())
         connection.execute(f"create role {ASKING} superuser login".encode())
     with server:
         yield Postgres(server)

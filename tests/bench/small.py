@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,14 +37,22 @@ UNFINISHED = "select count(*) from workflows where completed_at is null"
 Figures = dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    url: str
+    pid: int
+
+
 class Bench:
-    def __init__(self, service: Service, echo_url: str, postgres: EmbeddedPostgres) -> None:
-        self._service, self._echo_url, self._postgres = service, echo_url, postgres
+    def __init__(self, service: Service, echo: Echo, postgres: EmbeddedPostgres) -> None:
+        self._service, self._echo, self._postgres = service, echo, postgres
         self._postmaster = int((postgres.folder / "pgdata" / "postmaster.pid").read_text().split()[0])
 
     def run(self, scenario: str, clients: int, seconds: float) -> Figures:
         if scenario == "echo":
-            return self._order(self._echo_url, scenario, clients, seconds)
+            began = machine.cpu(self._echo.pid)
+            figures = self._order(self._echo.url, scenario, clients, seconds)
+            return {**figures, "service": 1e6 * (machine.cpu(self._echo.pid) - began) / figures["done"]}
         before = self._spent()
         figures = self._order(self._service.url, scenario, clients, seconds)
         eventually_sync(lambda: self._ask(UNFINISHED) == 0, timeout=60)
@@ -82,12 +91,22 @@ def database(folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @contextmanager
-def echo() -> Iterator[str]:
+def bench_in(folder: Path) -> Iterator[Bench]:
+    """A service and an echo, ready to be measured."""
+    with ExitStack() as running:
+        postgres = running.enter_context(database(folder / "postgres"))
+        settings = {"DATABASE_URL": postgres.url(), "WORKFLOWS": "tests.bench.workflows", "EXAMPLES": False}
+        service = running.enter_context(Service(folder, settings))
+        yield Bench(service, running.enter_context(echo()), postgres)
+
+
+@contextmanager
+def echo() -> Iterator[Echo]:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.echo", str(port)], cwd=ROOT)
     try:
         eventually_sync(lambda: _listens(port))
-        yield f"http://127.0.0.1:{port}"
+        yield Echo(f"http://127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -123,14 +142,10 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments.add_argument("--rounds", type=int, default=3, help="how often each figure is measured (3)")
     arguments.add_argument("--seconds", type=float, default=2, help="how long a round of one row takes (2)")
     given = arguments.parse_args(words)
-    with ExitStack() as running:
-        (ROOT / "build").mkdir(exist_ok=True)
-        # Not in the folder for temporary files: that may be no disk at all.
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "build")))
-        postgres = running.enter_context(database(folder / "postgres"))
-        settings = {"DATABASE_URL": postgres.url(), "WORKFLOWS": "tests.bench.workflows", "EXAMPLES": False}
-        service = running.enter_context(Service(folder, settings))
-        bench = Bench(service, running.enter_context(echo()), postgres)
+    (ROOT / "build").mkdir(exist_ok=True)
+    # Not in the folder for temporary files: that may be no disk at all.
+    with tempfile.TemporaryDirectory(dir=ROOT / "build") as temporary, bench_in(Path(temporary)) as bench:
+        folder = Path(temporary)
         disk, load = machine.disk(folder), os.getloadavg()[0]
         print(f"{platform.machine()}, {os.cpu_count()} processors, load {load:.1f}, 8 KiB on the disk in {disk:.2f} ms")
         rows = [(scenario, clients) for clients in CLIENTS for scenario in SCENARIOS]

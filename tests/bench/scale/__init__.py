@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.bench.contestants.base import Place
 from tests.bench.postgres import Postgres
-from tests.bench.scale import blocking, flat, large, parked, waiting
+from tests.bench.scale import blocking, flat, large, parked, waiting, wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Measure:
     size: int
     repetitions: int
     aims: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    """Of PostgreSQL, besides those of the other measures."""
 
 
 RATIO = "≤ 1.25"
@@ -56,6 +58,14 @@ ALL = {
     ),
     "blocking": Measure(
         blocking.measure, "steps that hold a thread for a second", 200, 5, {"p99 beside them to alone, ratio": "≤ 2"}
+    ),
+    "wake": Measure(
+        wake.measure,
+        "long polls, each awaited from the commit of its event",
+        500,
+        5,
+        {"ms in the same process, p50": "< 2", "ms in another replica, p50": "< 6"},
+        {"track_commit_timestamp": "on"},
     ),
 }
 
