@@ -64,7 +64,9 @@ class EventStream(Response):
                 self._position = max(self._position, log.position)
                 if log.status.terminal:
                     workflow = await views.workflow(self._id)
-                    if workflow.status.terminal:
+                    # Between two looks it may have been resumed, have published more, and have ended again.
+                    again = await views.history(self._id, after=log.position, keys=self._keys, limit=1, timeout=0)
+                    if workflow.status.terminal and again.position == log.position:
                         yield f"id: {log.position}.end\nevent: $end\ndata: {render.workflow(workflow)}\n\n"
                         return
                 elif not log.events:

@@ -1,13 +1,15 @@
 """Readers that wait: none misses what is committed, none is answered for nothing, and an answer is of one moment."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from app import Context
+from app.api.application import build
 from app.engine.views import Mode, Reading
-from app.model import WorkflowId
+from app.model import JsonText, WorkflowId
 from tests.support.engine import Engine
 from tests.support.points import Gate, at
 from tests.support.readers import all_wait, waiting
@@ -175,3 +177,53 @@ async def test_readers_that_go_away_leave_nothing_behind(engine: Engine):
         await asyncio.gather(*readers, return_exceptions=True)
         assert len(engine.runtime.hub) == 0
         assert engine.runtime.hub._watches == {}
+
+
+async def test_a_stream_that_ends_has_told_everything_though_its_workflow_was_resumed_meanwhile(
+    pair: tuple[Engine, Engine],
+):
+    """It had seen that the workflow was cancelled, and tells how it ended: that must be one and the same moment."""
+    engine, other = pair
+
+    async def twice(ctx: Context) -> None:
+        await ctx.set_event("k", 1)
+        await ctx.receive("go")
+        await ctx.set_event("k", 2)
+
+    for one in pair:
+        one.workflow(twice)
+    id = WorkflowId(await engine.begin("twice"))
+    await engine.published(id, "k", 1)
+    await engine.runtime.commands.cancel(id)
+    resumed, sent = False, b""
+
+    async def resume() -> None:
+        nonlocal resumed
+        if not resumed:
+            resumed = True
+            await other.runtime.commands.resume(id)
+            await other.runtime.commands.send(id, "go", JsonText("null"))
+            await other.end(id)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += message.get("body", b"")
+
+    path = f"/workflows/{id}/stream".encode()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path.decode(),
+        "raw_path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    with at(lookup__before_get=resume):
+        async with asyncio.timeout(10 * PATIENCE):
+            await build(engine.runtime, public_url=None)(scope, receive, send)
+    assert re.findall(rb"^id: (\S+)$", sent, re.MULTILINE) == [b"1", b"2", b"2.end"]
+    assert b'"status":"SUCCEEDED"' in sent
