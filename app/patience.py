@@ -7,7 +7,7 @@ has long been there. Who only looks at the clock then takes the database for dea
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
@@ -151,13 +151,13 @@ class Vigil(Generic[W]):
 
 
 class Turnstile:
-    """Lets so many in at a time, the others one after the other: to stand in a long queue that moves is no reason to
-    give up. Raises TimeoutError when nobody has come out for `patience` seconds."""
+    """Lets so many in at a time, the others one after the other. Raises TimeoutError when nobody has come out for
+    `patience` seconds."""
 
     def __init__(self, places: int, patience: float) -> None:
-        self._free, self._patience = places, patience
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._moved_at = float("-inf")
+        self._free = places
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._vigil: Vigil[asyncio.Future[None]] = Vigil(patience, _turn_away)
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
@@ -171,29 +171,29 @@ class Turnstile:
         if self._free:
             self._free -= 1
             return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._queue.append(future)
-        began = loop.time()
-        while not future.done():
-            try:
-                async with within(self._patience):
-                    await asyncio.wait((future,))
-            except TimeoutError:
-                if not future.done() and max(began, self._moved_at) + self._patience <= loop.time():
-                    future.cancel()
-                    raise
-            except asyncio.CancelledError:
-                if future.done() and not future.cancelled():
-                    self._leave()
-                future.cancel()
-                raise
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue[future] = None
+        self._vigil.enter(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:
+                self._leave()
+            raise
+        finally:
+            self._vigil.leave(future)
+            self._queue.pop(future, None)
 
     def _leave(self) -> None:
-        self._moved_at = asyncio.get_running_loop().time()
+        self._vigil.answered()
         while self._queue:
-            future = self._queue.popleft()
+            future, _ = self._queue.popitem(last=False)
             if not future.done():
                 future.set_result(None)
                 return
         self._free += 1
+
+
+def _turn_away(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("nobody came out in time"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import openapi, router
+from app.api import older, openapi, router
 from app.api.access import Gate, doors
 from app.api.dispatch import Finder, Table, serve
 from app.api.doorman import Doorman, Sharing
@@ -44,6 +44,11 @@ class Application:
     @cached_property
     def document(self) -> dict[str, Any]:
         return openapi.describe(self._routes, self.runtime.registry)
+
+    @cached_property
+    def older_document(self) -> dict[str, Any]:
+        """The same in OpenAPI 3.0."""
+        return older.document(self.document)
 
 
 def build(

@@ -43,8 +43,8 @@ class Route(APIRoute):
         found = self._raw_path(scope.get("raw_path") or scope["path"].encode())
         if found is None:
             return Match.NONE, {}
-        child_scope = {"endpoint": self.endpoint, "path_params": found.groupdict(), "route": self}
-        return Match.FULL if scope["method"] in (self.methods or ()) else Match.PARTIAL, child_scope
+        match = Match.FULL if scope["method"] in (self.methods or ()) else Match.PARTIAL
+        return match, {"path_params": found.groupdict()}
 
 
 class LooseRoute(Route):

@@ -168,5 +168,6 @@ async def test_a_turnstile_that_does_not_move_is_left_and_works_afterwards():
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.wait((gone,))
+        assert not turnstile._queue
     async with asyncio.timeout(1), turnstile.passed():
         pass

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import HTMLResponse, Response
 
-from app.api import older, pages, problems, render
+from app.api import pages, problems, render
 from app.api.access import needs
 from app.api.request import Request
 from app.api.responses import POLICY, Responses, answers, headers, refusals
@@ -76,4 +76,4 @@ async def get_openapi(request: Request) -> Response:
 @needs(None)
 async def get_openapi_3_0(request: Request) -> Response:
     """The same description in OpenAPI 3.0, for generators of clients that don't read 3.1."""
-    return render.respond(render.quote(older.document(request.app.document)))
+    return render.respond(render.quote(request.app.older_document))

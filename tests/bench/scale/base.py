@@ -1,7 +1,7 @@
 """What the measures of scale share: one service on a database of its own, and copies of a workflow's rows."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from statistics import quantiles
 from typing import Any
@@ -75,6 +75,12 @@ async def timed(wire: Wire, method: str, target: str, body: Any = None) -> float
     answer = await wire.ask(method, target, body)
     assert answer.status in {200, 201}, answer.body
     return 1000 * (time.perf_counter() - began)
+
+
+def note(figures: Figures, repetition: Mapping[str, float]) -> None:
+    """Add what one repetition has measured."""
+    for name, figure in repetition.items():
+        figures.setdefault(name, []).append(figure)
 
 
 def cut(milliseconds: list[float], percent: int) -> float:

@@ -5,7 +5,7 @@ import time
 
 from tests.bench.contestants.base import Place
 from tests.bench.generator import START
-from tests.bench.scale.base import Bench, Figures, bench, cut, timed
+from tests.bench.scale.base import Bench, Figures, bench, cut, note, timed
 from tests.support.wire import wires
 
 SECONDS = 4.0
@@ -23,8 +23,7 @@ def measure(place: Place, size: int, repetitions: int) -> Figures:
                 "reads beside them, p99 ms": cut(beside, 99),
                 "p99 beside them to alone, ratio": cut(beside, 99) / cut(alone, 99),
             }
-            for name, figure in told.items():
-                figures.setdefault(name, []).append(figure)
+            note(figures, told)
     return figures
 
 

@@ -5,7 +5,7 @@ import resource
 import time
 
 from tests.bench.contestants.base import Place
-from tests.bench.scale.base import Bench, Figures, bench, timed
+from tests.bench.scale.base import Bench, Figures, bench, note, timed
 from tests.support.crowd import crowd, megabytes
 from tests.support.waiting import eventually
 from tests.support.wire import wires
@@ -21,8 +21,7 @@ def measure(place: Place, size: int, repetitions: int) -> Figures:
     figures: Figures = {}
     for number in range(repetitions):
         with bench(place) as held:
-            for name, figure in asyncio.run(_hold(held, size, f"asked-{number}")).items():
-                figures.setdefault(name, []).append(figure)
+            note(figures, asyncio.run(_hold(held, size, f"asked-{number}")))
     return figures
 
 
