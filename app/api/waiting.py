@@ -14,6 +14,9 @@ from app.api import render
 from app.api.request import Request
 from app.api.schemas.base import Mode
 from app.engine import views
+from app.engine.commands import Started
+from app.engine.hub import Watch
+from app.engine.views import Reading
 from app.errors import Unavailable, WorkflowNotFound
 from app.model import Event, Message, Status, Workflow, WorkflowId
 
@@ -94,10 +97,15 @@ class Wait:
         self._keys = list(dict.fromkeys(keys))
         self.seconds = request.patience(timeout) if keys or result else 0.0
 
-    async def after_start(self, workflow: Workflow) -> tuple[Workflow, str]:
-        """The workflow as it stands then, and the text of the member `events`."""
+    async def after_start(self, started: Started, watch: Watch) -> tuple[Workflow, str]:
+        """The workflow as it stands then, and the text of the member `events`. `watch` has been on since before it was
+        started."""
         until = monotonic() + self.seconds
-        members, status = await self._events(workflow.id, 0, workflow.status)
+        workflow = started.workflow
+        members, status = "", None
+        if self._keys:
+            wait = self._first(workflow, watch) if started.created else self._any(workflow.id, 0)
+            members, status = await self._events(workflow.id, 0, workflow.status, wait)
         try:
             if self._result and not workflow.status.terminal:
                 left = max(0.0, until - monotonic())
@@ -111,22 +119,28 @@ class Wait:
     async def after_send(self, message: Message) -> tuple[str, Status | None]:
         """The text of the member `events`, and the workflow's status then if it can be known."""
         if self._keys:
-            return await self._events(message.workflow_id, message.event_position, Status.RUNNING)
+            wait = self._any(message.workflow_id, message.event_position)
+            return await self._events(message.workflow_id, message.event_position, Status.RUNNING, wait)
         try:
             return "", (await self._request.runtime.views.workflow(message.workflow_id)).status
         except (Unavailable, WorkflowNotFound):
             return "", None
 
-    async def _events(self, workflow_id: WorkflowId, after: int, status: Status) -> tuple[str, Status | None]:
+    def _first(self, workflow: Workflow, watch: Watch) -> Coroutine[Any, Any, Reading]:
+        mode = views.Mode(self._mode)
+        return self._request.runtime.views.first_events(watch, workflow, self._keys, mode=mode, timeout=self.seconds)
+
+    def _any(self, id: WorkflowId, after: int) -> Coroutine[Any, Any, Reading]:
+        mode = views.Mode(self._mode)
+        return self._request.runtime.views.events(id, self._keys, mode=mode, after=after, timeout=self.seconds)
+
+    async def _events(
+        self, workflow_id: WorkflowId, after: int, status: Status, wait: Coroutine[Any, Any, Reading]
+    ) -> tuple[str, Status | None]:
         """The text of the member, and the status if it was read: `status` is what was known of it before."""
-        if not self._keys:
-            return "", None
         found: dict[str, Event | None] = {}
         read: Status | None = None
         try:
-            wait = self._request.runtime.views.events(
-                workflow_id, self._keys, mode=views.Mode(self._mode), after=after, timeout=self.seconds
-            )
             reading = await attended(self._request, wait, self.seconds)
             found, status = reading.events, reading.status
             read = status

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -89,7 +89,7 @@ class Commands:
         lookup: Lookup,
         executor: Executor,
         id: Callable[[], ExecutorId],
-        published: Callable[[WorkflowId, Sequence[str], bool], None],
+        published: Callable[[WorkflowId, Collection[str], bool], None],
     ) -> None:
         """`id` is this executor's; `published` is told of what was committed: (workflow, keys, ended)."""
         self._database, self._registry = database, registry
@@ -100,12 +100,17 @@ class Commands:
 
     # ---- start
 
-    async def start(self, start: Start) -> Started:
+    async def start(self, start: Start, named: Callable[[WorkflowId], None] | None = None) -> Started:
         """Raises WorkflowNotRegistered, InvalidInput, QueueNotFound, WorkflowIdConflict, Overloaded, Draining,
-        DatabaseUnavailable. An id, or an idempotency key, that is known already is answered before the others."""
+        DatabaseUnavailable. An id, or an idempotency key, that is known already is answered before the others.
+
+        `named` is told the id before the workflow can publish anything.
+        """
         if self.draining:
             raise Draining
         id = start.id or _derived(start) or WorkflowId(str(uuid7()))
+        if named is not None:
+            named(id)
         size = len(start.input or "")
         digest = await aside.work(size, values.digest_of_text, start.input)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -305,7 +305,7 @@ class Executor(Service):
             if queued := await around("executor.queue", workflows.wake(self._wakes, ids)):
                 self.summon(len(queued))
 
-    async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> None:
+    async def wake_watchers(self, ended: Sequence[str], published: Mapping[str, Collection[str]]) -> None:
         """These workflows have ended, those have set events: whoever is parked until then goes on."""
         await point("executor.before_wake")
         async with db.available():

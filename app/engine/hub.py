@@ -1,18 +1,22 @@
 """Who waits for what in this process.
 
-No wake-up is lost: whoever waits registers first, reads second and waits third, and what wakes is only
-ever a reason to read again. Those who publish do so after their commit.
+No wake-up is lost: whoever waits registers first, reads second and waits third. What wakes is a reason to read
+again; what was committed by this very process comes along, for whoever finds all it wants in it. Those who publish do
+so after their commit.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 from app.errors import Overloaded
 from app.memory import Crowd
+from app.model import Event, JsonText, Status
 
 ANY = ""
 """Watches whatever happens to a workflow. No event key is empty."""
@@ -27,20 +31,50 @@ AT_ONCE = 500
 """Waiters that read again together where there are no hints, and everybody does so often."""
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit of a workflow has brought, and where it stood with that."""
+
+    run: str
+    status: Status
+    error: JsonText | None
+    position: int
+    """The last one, if anything was set."""
+    events: Mapping[str, Event]
+    """The newest set of each key that was set in it."""
+
+
 class Watch:
-    """One registration. `wait` ends when something was published since the last `wait`, or the time is up."""
+    """One registration, for as long as the context lasts; of a workflow that is still to be started, from `begin` on.
+    `wait` ends when something was published since the last `wait`, or the time is up."""
 
-    __slots__ = ("_future", "_hub", "_news", "place")
+    __slots__ = ("_future", "_hub", "_woken", "commit", "key", "workflow_id")
 
-    def __init__(self, hub: Hub, place: tuple[str, str]) -> None:
-        self._hub, self.place = hub, place
-        self._news = False
+    def __init__(self, hub: Hub, key: str) -> None:
+        self._hub, self.key = hub, key
+        self.workflow_id = ""
+        self._woken = False
         self._future: asyncio.Future[bool] | None = None
+        self.commit: Commit | None = None
+        """What ended the last `wait`, if it was a commit whose content is known. It was made during that wait."""
+
+    def begin(self, workflow_id: str) -> None:
+        """Register. What is published before is missed."""
+        self.workflow_id = workflow_id
+        self._hub.enter(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.workflow_id:
+            self._hub.leave(self)
 
     async def wait(self, timeout: float | None = None) -> bool:
         """True: there may be news. False: `timeout` seconds went by without."""
-        if self._news:
-            self._news = False
+        self.commit = None
+        if self._woken:
+            self._woken = False
             return True
         if timeout is not None and timeout <= 0:
             return False
@@ -55,11 +89,12 @@ class Watch:
             if timer is not None:
                 timer.cancel()
 
-    def wake(self) -> None:
+    def wake(self, commit: Commit | None = None) -> None:
         if self._future is None:
-            self._news = True
+            self._woken = True
         elif not self._future.done():
             self._future.set_result(True)
+            self.commit = commit
 
 
 def _expire(future: asyncio.Future[bool]) -> None:
@@ -90,35 +125,38 @@ class Hub:
         finally:
             self._seated.leave()
 
-    @contextmanager
-    def watch(self, workflow_id: str, key: str = ANY) -> Iterator[Watch]:
-        """Be woken by sets of a key (or by anything, or by messages), and by the workflow's end."""
-        watch = Watch(self, (workflow_id, key))
-        self._watches.setdefault(workflow_id, {}).setdefault(key, set()).add(watch)
+    def watch(self, workflow_id: str | None, key: str = ANY) -> Watch:
+        """Be woken by sets of a key (or by anything, or by messages), and by the workflow's end. None: the workflow is
+        still to be started."""
+        watch = Watch(self, key)
+        if workflow_id is not None:
+            watch.begin(workflow_id)
+        return watch
+
+    def enter(self, watch: Watch) -> None:
+        self._watches.setdefault(watch.workflow_id, {}).setdefault(watch.key, set()).add(watch)
         self._all[watch] = None
-        try:
-            yield watch
-        finally:
-            self._leave(watch)
 
-    def _leave(self, watch: Watch) -> None:
+    def leave(self, watch: Watch) -> None:
         del self._all[watch]
-        workflow_id, key = watch.place
-        keys = self._watches[workflow_id]
-        keys[key].discard(watch)
-        if not keys[key]:
-            del keys[key]
+        keys = self._watches[watch.workflow_id]
+        keys[watch.key].discard(watch)
+        if not keys[watch.key]:
+            del keys[watch.key]
             if not keys:
-                del self._watches[workflow_id]
+                del self._watches[watch.workflow_id]
 
-    def publish(self, workflow_id: str, keys: Iterable[str] = (), *, ended: bool = False) -> None:
-        """Something was committed: these keys were set, or the workflow's status is another (`ended`)."""
+    def publish(
+        self, workflow_id: str, keys: Iterable[str] = (), *, ended: bool = False, commit: Commit | None = None
+    ) -> None:
+        """Something was committed: these keys were set, or the workflow's status is another (`ended`). `commit` tells
+        what it was, to whoever waits at this moment."""
         waiting = self._watches.get(workflow_id)
         if waiting is None:
             return
         for key in waiting if ended else {ANY, *keys}:
             for watch in waiting.get(key, ()):
-                watch.wake()
+                watch.wake(commit)
 
     def wake_all(self) -> None:
         """Hints may have been missed: everybody reads again."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,9 +28,10 @@ from typing import Any, Protocol
 
 from app import telemetry
 from app.engine.clock import Clock
+from app.engine.hub import Commit
 from app.engine.points import point
 from app.errors import Aborted, DatabaseUnavailable, Draining, MilepostError, Overloaded
-from app.model import ExecutorId, JsonText, WorkflowId
+from app.model import Event, ExecutorId, JsonText, Status, WorkflowId
 from app.patience import Vigil
 from app.store import db, journal
 
@@ -65,7 +67,8 @@ class Entry:
     """By seq: how long which call waits. The same seq is never in `waited` too: one statement can't do both."""
     waited: set[int] = field(default_factory=set)
     starts: list[Birth] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
+    sets: dict[str, tuple[int, JsonText]] = field(default_factory=dict)
+    """By key: the position and the value of its newest set."""
     fin: str | None = None
     seen: int | None = None
     output: JsonText | None = None
@@ -125,6 +128,7 @@ class Writer(Protocol):
     """A workflow in memory, as the journal sees it."""
 
     id: WorkflowId
+    token: uuid.UUID
     generation: int
     lane: Lane
 
@@ -151,11 +155,12 @@ class Journal:
         *,
         clock: Clock,
         buffer: int,
-        published: Callable[[WorkflowId, Sequence[str], bool], None],
-        watched: Callable[[Sequence[WorkflowId], Mapping[str, Sequence[str]]], None],
+        published: Callable[[WorkflowId, Collection[str], bool, Commit | None], None],
+        watched: Callable[[Sequence[WorkflowId], Mapping[str, Collection[str]]], None],
     ) -> None:
         """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
-        ended), `watched` of those that somebody on any process may wait for: which have ended, which keys were set."""
+        ended, what it was), `watched` of those that somebody on any process may wait for: which have ended, which keys
+        were set."""
         self._lanes = {
             lane: _Queue(self, db.Line(database, f"journal {lane}", settings=_SETTINGS[lane]), lane) for lane in Lane
         }
@@ -263,8 +268,8 @@ class Journal:
                     _lose(entry)
                     writer.fenced()
                     continue
-                if entry.keys or entry.ends:
-                    self._published(writer.id, entry.keys, entry.ends)
+                if entry.sets or entry.ends:
+                    self._published(writer.id, entry.sets.keys(), entry.ends, _told(writer, entry, row))
                     if row.watched:
                         watched.append((writer.id, entry))
                 for birth in entry.starts:
@@ -277,8 +282,19 @@ class Journal:
                 writer.fenced()
         if watched:
             self._watched(
-                [id for id, entry in watched if entry.ends], {id: entry.keys for id, entry in watched if entry.keys}
+                [id for id, entry in watched if entry.ends],
+                {id: entry.sets.keys() for id, entry in watched if entry.sets},
             )
+
+
+def _told(writer: Writer, entry: Entry, row: Any) -> Commit | None:
+    """What an entry says to those who wait; None: a try before this one may have written it, at another time."""
+    if entry.again:
+        return None
+    events = {key: Event(position, key, value, row.at) for key, (position, value) in entry.sets.items()}
+    status = Status(entry.fin) if entry.fin is not None and row.moved else Status.RUNNING
+    last = max((position for position, _ in entry.sets.values()), default=0)
+    return Commit(str(writer.token)[:8], status, entry.error, last, events)
 
 
 def _give_up(birth: Birth) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from app.engine.context import DurableContext, Surroundings
 from app.engine.deadlines import Deadlines
 from app.engine.effects import Tools
 from app.engine.executor import Executor
-from app.engine.hub import Hub
+from app.engine.hub import Commit, Hub
 from app.engine.journal import Journal
 from app.engine.lookup import Lookup
 from app.engine.notifier import WORK, Listener, Notifier
@@ -232,8 +232,8 @@ class Runtime:
     def _context(self, run: Run) -> Context:
         return DurableContext(run, self._around)
 
-    def _published(self, id: WorkflowId, keys: Sequence[str], ended: bool) -> None:
-        self.hub.publish(id, keys, ended=ended)
+    def _published(self, id: WorkflowId, keys: Collection[str], ended: bool, commit: Commit | None = None) -> None:
+        self.hub.publish(id, keys, ended=ended, commit=commit)
         self._notifier.announce(id)
 
     def _heard(self, ids: Sequence[str]) -> None:
@@ -250,7 +250,7 @@ class Runtime:
         if number % WORK_POLLS == 0:
             self._executor.answer()
 
-    def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Sequence[str]]) -> None:
+    def _watched(self, ended: Sequence[WorkflowId], published: Mapping[str, Collection[str]]) -> None:
         tasks.spawn(tasks.insist(lambda: self._executor.wake_watchers(ended, published)), name="wake watchers")
 
     async def _beaten(self, beat: Beat) -> None:

@@ -178,7 +178,7 @@ class Scribe:
         """A key was set: by the workflow's own code, or inside a step."""
         entry = self.entry()
         self._position += 1
-        entry.keys.append(key)
+        entry.sets[key] = (self._position, value)
         entry.add(
             entry.events,
             f'{{"id":"{self._id}","position":{self._position},"key":{values.encode(key)},"value":{value}'

@@ -1,7 +1,8 @@
 """What is read: at once, or when there is something to read.
 
-A waiting read registers with the hub, looks, and waits; it holds no connection and no thread. What wakes it
-is only a reason to look again, and what answers it is always a read that was made after the wake-up.
+A waiting read registers with the hub, looks, and waits; it holds no connection and no thread. What wakes it is a reason
+to look again; only when it was a commit of this process that has set all that is waited for, there is nothing left to
+look for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from app.engine.hub import ANY, END, Hub, Watch
+from app.engine.hub import ANY, END, Commit, Hub, Watch
 from app.engine.lookup import Lookup
 from app.engine.points import around
 from app.errors import DatabaseUnavailable
@@ -72,27 +73,46 @@ class Views:
     async def result(self, id: WorkflowId, timeout: float) -> Workflow:
         """The workflow when it has ended, or as it stands when `timeout` seconds are over."""
         if timeout > 0:
-            await self._until(id, END, timeout, lambda: self._lookup.glance(id), lambda glance: glance.status.terminal)
+            with self._hub.watch(id, END) as watch:
+                await self._until(
+                    watch,
+                    timeout,
+                    lambda: self._status(id),
+                    lambda status: status.terminal,
+                    told=lambda commit: commit.status,
+                )
         return await self._lookup.workflow(id)
 
     async def event(self, id: WorkflowId, key: str, *, after: int, timeout: float) -> Reading:
         """Waits until the key is set at a position after `after`, or can't be any more, or the time is up."""
-        return await self._until(
-            id,
-            key,
-            timeout,
-            lambda: self._read(id, [key]),
-            lambda reading: _decided(reading, [key], Mode.ALL, after),
-        )
+        return await self.events(id, [key], mode=Mode.ALL, after=after, timeout=timeout)
+
+    def watch(self, keys: Sequence[str]) -> Watch:
+        """For `first_events`, of a workflow that is still to be started."""
+        return self._hub.watch(None, _place(keys))
 
     async def events(self, id: WorkflowId, keys: Sequence[str], *, mode: Mode, after: int, timeout: float) -> Reading:
         """Waits until all (or any) of the keys are set after `after`, or that can't come, or the time is up."""
+        with self._hub.watch(id, _place(keys)) as watch:
+            return await self._until(
+                watch,
+                timeout,
+                lambda: self._read(id, keys),
+                lambda reading: _decided(reading, keys, mode, after),
+                told=lambda commit: _told(id, keys, commit),
+            )
+
+    async def first_events(
+        self, watch: Watch, workflow: Workflow, keys: Sequence[str], *, mode: Mode, timeout: float
+    ) -> Reading:
+        """The same for a workflow that was just started, while `watch` was on: it had set nothing then."""
         return await self._until(
-            id,
-            ANY,
+            watch,
             timeout,
-            lambda: self._read(id, keys),
-            lambda reading: _decided(reading, keys, mode, after),
+            lambda: self._read(workflow.id, keys),
+            lambda reading: _decided(reading, keys, mode, 0),
+            told=lambda commit: _told(workflow.id, keys, commit),
+            seen=Reading(workflow.id, workflow.run, workflow.status, None, 0, dict.fromkeys(keys)),
         )
 
     async def board(self, id: WorkflowId, *, after_key: str | None, limit: int) -> Log:
@@ -121,7 +141,8 @@ class Views:
                 scanned = glance.position
             return _page(glance, found, limit)
 
-        return await self._until(id, ANY, timeout, look, lambda log: bool(log.events) or log.status.terminal)
+        with self._hub.watch(id) as watch:
+            return await self._until(watch, timeout, look, lambda log: bool(log.events) or log.status.terminal)
 
     async def steps(self, id: WorkflowId, *, after: int, limit: int) -> tuple[list[Step], bool]:
         """Steps in the order of their calls; and whether the page was cut."""
@@ -153,6 +174,9 @@ class Views:
 
     # ---- waiting
 
+    async def _status(self, id: WorkflowId) -> Status:
+        return (await self._lookup.glance(id)).status
+
     async def _read(self, id: WorkflowId, keys: Sequence[str]) -> Reading:
         glances = await self._lookup.glances(id, keys)
         one = glances[0]
@@ -161,25 +185,29 @@ class Views:
 
     async def _until(
         self,
-        id: WorkflowId,
-        key: str,
+        watch: Watch,
         timeout: float,
         look: Callable[[], Awaitable[T]],
         enough: Callable[[T], bool],
+        *,
+        told: Callable[[Commit], T | None] | None = None,
+        seen: T | None = None,
     ) -> T:
+        """`seen` is what was seen since the watch is on, if anything was; `told` is what a look would see that was made
+        at a commit, as far as that alone tells."""
         # Not the loop's clock, which stands still while the loop is busy: by that one it would end too early.
         end = time.monotonic() + timeout
-        with self._hub.watch(id, key) as watch:
-            seen = await look()
-            while not enough(seen):
-                left = end - time.monotonic()
-                if timeout <= 0 or self._hub.draining:
-                    return seen
-                # A timer may ring a little early too; then it is waited again.
-                if left <= 0 or not (await watch.wait(left) or time.monotonic() < end) or self._hub.draining:
-                    return await self._last_look(look)
-                seen = await self._patiently(look, watch, end) or seen
-            return seen
+        seen = seen or await look()
+        while not enough(seen):
+            left = end - time.monotonic()
+            if timeout <= 0 or self._hub.draining:
+                return seen
+            # A timer may ring a little early too; then it is waited again.
+            if left <= 0 or not (await watch.wait(left) or time.monotonic() < end) or self._hub.draining:
+                return await self._last_look(look)
+            by_commit = told(watch.commit) if told and watch.commit else None
+            seen = by_commit or await self._patiently(look, watch, end) or seen
+        return seen
 
     async def _patiently(self, look: Callable[[], Awaitable[T]], watch: Watch, end: float) -> T | None:
         """Look again; None when the database is away, after a pause: whoever waits goes on waiting."""
@@ -205,6 +233,19 @@ def _decided(reading: Reading, keys: Sequence[str], mode: Mode, after: int) -> b
         return True
     is_set = [event is not None and event.position > after for event in (reading.events[key] for key in keys)]
     return all(is_set) if mode is Mode.ALL else any(is_set)
+
+
+def _place(keys: Sequence[str]) -> str:
+    """Where to be woken by sets of these keys."""
+    return keys[0] if len(keys) == 1 else ANY
+
+
+def _told(id: WorkflowId, keys: Sequence[str], commit: Commit) -> Reading | None:
+    """Where the workflow stood with a commit that has set all of the keys."""
+    if not all(key in commit.events for key in keys):
+        return None
+    events: dict[str, Event | None] = {key: commit.events[key] for key in keys}
+    return Reading(id, commit.run, commit.status, commit.error, commit.position, events)
 
 
 def _page(glance: Glance, found: list[Event], limit: int) -> Log:

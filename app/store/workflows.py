@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -203,7 +203,7 @@ async def wake(line: db.Line, ids: Sequence[str]) -> list[str]:
     return [row.id for row in await line.rows(_SQL["wake"], {"ids": list(ids)})]
 
 
-async def watchers(line: db.Line, ended: Sequence[str], published: Mapping[str, Sequence[str]]) -> list[str]:
+async def watchers(line: db.Line, ended: Sequence[str], published: Mapping[str, Collection[str]]) -> list[str]:
     """Who waits for the end of one of these, or for an event that was set: keys by workflow."""
     keys = sorted({key for keys in published.values() for key in keys})
     params = {"ended": list(ended), "ids": list(published), "keys": keys}

@@ -205,7 +205,7 @@ class TestTheList:
         "change",
         [
             lambda c: c[:-1],
-            lambda c: "A" + c[1:],
+            lambda c: ("B" if c[0] == "A" else "A") + c[1:],
             lambda c: c + "A",
             lambda c: "!",
             lambda c: "é",

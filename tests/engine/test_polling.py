@@ -93,4 +93,4 @@ def test_of_many_who_wait_some_read_at_a_time_each_in_its_turn(monkeypatch: pyte
         watches = [waiting.enter_context(everybody.watch(f"w{n}")) for n in range(10)]
         for woken in (4, 8, 10):
             everybody.wake_some()
-            assert [watch._news for watch in watches] == [n < woken for n in range(10)]
+            assert [watch._woken for watch in watches] == [n < woken for n in range(10)]

@@ -6,7 +6,7 @@ from tests.support.waiting import eventually
 
 def all_wait(engine: Engine, workflow_id: str | None = None) -> bool:
     """Whether there are readers (of one workflow), and all of them have looked and wait to be woken."""
-    watches = [watch for watch in engine.runtime.hub._all if workflow_id in (None, watch.place[0])]
+    watches = [watch for watch in engine.runtime.hub._all if workflow_id in (None, watch.workflow_id)]
     return bool(watches) and all(watch._future for watch in watches)
 
 

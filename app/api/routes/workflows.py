@@ -63,9 +63,10 @@ async def start_workflow(
     that there is. The status never depends on what the wait brought.
     """
     wait = Wait(request, query.wait_for, query.mode, query.timeout, result=query.wait_for_result)
-    with seat(request, wait.seconds):
-        started = await request.runtime.commands.start(await _start(request, body, idempotency_key))
-        workflow, events = await wait.after_start(started.workflow)
+    start = await _start(request, body, idempotency_key)
+    with seat(request, wait.seconds), request.runtime.views.watch(query.wait_for) as watch:
+        started = await request.runtime.commands.start(start, watch.begin if query.wait_for else None)
+        workflow, events = await wait.after_start(started, watch)
     return render.respond(
         render.workflow(workflow, more=events),
         201 if started.created else 200,

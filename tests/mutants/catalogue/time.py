@@ -45,8 +45,8 @@ MUTANTS = [
             "        end = time.time() + timeout\n",
         ),
         (
-            "                left = end - time.monotonic()\n",
-            "                left = end - time.time()\n",
+            "            left = end - time.monotonic()\n",
+            "            left = end - time.time()\n",
         ),
         ("or time.monotonic() < end)", "or time.time() < end)"),
         tests=[f"{CLOCKS}::test_a_clock_that_jumps_hastens_no_answer_and_delays_none"],

@@ -99,18 +99,18 @@ MUTANTS = [
         "whoever waits is registered before it looks",
         "engine/views.py",
         (
-            "        with self._hub.watch(id, key) as watch:\n            seen = await look()\n",
-            "        seen = await look()\n        with self._hub.watch(id, key) as watch:\n",
+            "        seen = seen or await look()\n",
+            "        self._hub.leave(watch)\n        seen = seen or await look()\n        self._hub.enter(watch)\n",
         ),
         tests=["tests/guarantees/test_waiting_reads.py::test_what_is_committed_after_the_look_wakes_whoever_looked"],
     ),
     mutant(
         "a wake-up is taken for news",
-        "what wakes is only a reason to look again",
+        "what wakes is a reason to look again",
         "engine/views.py",
         (
-            "                seen = await self._patiently(look, watch, end) or seen\n",
-            "                return await self._patiently(look, watch, end) or seen\n",
+            "            seen = by_commit or await self._patiently(look, watch, end) or seen\n",
+            "            return by_commit or await self._patiently(look, watch, end) or seen\n",
         ),
         tests=["tests/guarantees/test_waiting_reads.py::test_a_wake_up_without_news_answers_nobody"],
     ),
@@ -118,7 +118,7 @@ MUTANTS = [
         "a wake-up before the wait is lost",
         "what is published between a look and the wait is not missed",
         "engine/hub.py",
-        ("            self._news = True\n", "            self._news = False\n"),
+        ("            self._woken = True\n", "            self._woken = False\n"),
         tests=["tests/guarantees/test_waiting_reads.py::test_what_is_committed_after_the_look_wakes_whoever_looked"],
     ),
     mutant(
@@ -130,18 +130,41 @@ MUTANTS = [
             (
                 "                for item in items:\n"
                 "                    if not isinstance(item, Birth):\n"
-                "                        self._owner._published(item[0].id, item[1].keys, item[1].ends)\n"
+                "                        self._owner._published(item[0].id, item[1].sets, item[1].ends, None)\n"
                 '                await point("journal.before_flush")\n'
             ),
         ),
         (
-            (
-                "                if entry.keys or entry.ends:\n"
-                "                    self._published(writer.id, entry.keys, entry.ends)\n"
-            ),
-            "                if entry.keys or entry.ends:\n",
+            "self._published(writer.id, entry.sets.keys(), entry.ends, _told(writer, entry, row))\n",
+            "pass\n",
         ),
         tests=["tests/guarantees/test_waiting_reads.py::test_a_set_is_told_after_its_commit"],
+    ),
+    mutant(
+        "what was perhaps committed earlier is told as if now",
+        "what a commit tells is what a look would see",
+        "engine/journal.py",
+        ("    if entry.again:\n        return None\n    events = ", "    events = "),
+        tests=["tests/guarantees/test_told_commits.py::test_a_commit_whose_answer_was_lost_tells_nothing"],
+    ),
+    mutant(
+        "a part of what is waited for is told as all of it",
+        "a commit that has not set all that is waited for is a reason to look",
+        "engine/views.py",
+        ("    if not all(key in commit.events for key in keys):\n        return None\n", ""),
+        ("{key: commit.events[key] for key in keys}", "{key: commit.events.get(key) for key in keys}"),
+        tests=["tests/guarantees/test_told_commits.py::test_a_commit_that_has_not_set_all_of_it_is_a_reason_to_look"],
+    ),
+    mutant(
+        "registered after the start",
+        "whoever waits is registered before its workflow can publish anything",
+        "engine/commands.py",
+        ("        if named is not None:\n            named(id)\n", ""),
+        (
+            "            if created is not None:\n                return",
+            "            if created is not None:\n                (named or bool)(id)\n                return",
+        ),
+        tests=["tests/guarantees/test_told_commits.py::test_who_waits_is_registered_before_anything_is_committed"],
     ),
     mutant(
         "one look for each key",
