@@ -56,7 +56,7 @@ class Watch:
         self._woken = False
         self._future: asyncio.Future[bool] | None = None
         self.commit: Commit | None = None
-        """What ended the last `wait`, if it was a commit whose content is known. It was made during that wait."""
+        """What ended the last `wait`, if it was a commit whose content is known. It was made since the one before."""
 
     def begin(self, workflow_id: str) -> None:
         """Register. What is published before is missed."""
@@ -72,10 +72,10 @@ class Watch:
 
     async def wait(self, timeout: float | None = None) -> bool:
         """True: there may be news. False: `timeout` seconds went by without."""
-        self.commit = None
         if self._woken:
             self._woken = False
             return True
+        self.commit = None
         if timeout is not None and timeout <= 0:
             return False
         loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Watch:
 
     def wake(self, commit: Commit | None = None) -> None:
         if self._future is None:
-            self._woken = True
+            self._woken, self.commit = True, commit
         elif not self._future.done():
             self._future.set_result(True)
             self.commit = commit

@@ -1,7 +1,7 @@
 """What this process has committed it tells those who wait for it: just what they would have read, and no later."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -11,13 +11,22 @@ from app import Context
 from app.engine.commands import Start
 from app.engine.views import Mode, Reading
 from app.model import Status, WorkflowId
-from tests.support.engine import Engine
+from tests.support.beats import rests
+from tests.support.engine import Engine, running
 from tests.support.points import at, once
 from tests.support.readers import waiting
 from tests.support.sessions import under_way
 from tests.support.waiting import PATIENCE
 
 LONG = 3600.0
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[Engine]:
+    """Nothing has anybody look but what it commits: it beats seldom, and listens to nobody."""
+    async with running(database_url, beat=3600.0, notifications=False) as engine:
+        await rests(engine)
+        yield engine
 
 
 def read(engine: Engine, id: str, *keys: str, mode: Mode = Mode.ALL, timeout: float = LONG):

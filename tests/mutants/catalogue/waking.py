@@ -118,7 +118,10 @@ MUTANTS = [
         "a wake-up before the wait is lost",
         "what is published between a look and the wait is not missed",
         "engine/hub.py",
-        ("            self._woken = True\n", "            self._woken = False\n"),
+        (
+            "            self._woken, self.commit = True, commit\n",
+            "            self._woken, self.commit = False, commit\n",
+        ),
         tests=["tests/guarantees/test_waiting_reads.py::test_what_is_committed_after_the_look_wakes_whoever_looked"],
     ),
     mutant(
