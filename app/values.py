@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from app.errors import MOST_FAULTS, Fault, InvalidRequest, MalformedJson, ValueTooLarge
@@ -78,6 +78,10 @@ def encode(value: Any, *, pointer: str = "") -> JsonText:
         if faults:
             raise InvalidRequest(*faults)
     return JsonText(text)
+
+
+quote: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
+"""The JSON text of a name or a key, which was checked when it came in."""
 
 
 def decode(text: str) -> Any:

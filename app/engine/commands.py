@@ -45,6 +45,7 @@ from app.store.workflows import Owned
 
 PATIENCE = 0.9
 """Seconds that a start waits for its commit before the caller is told that the database is away."""
+NO_TAGS = JsonText("{}")
 _START_KEYS = uuid.UUID("6f0a3d0e-5f7c-5c0a-9d3e-6d696c65706f")
 """Namespace of the ids that stand for idempotency keys of starts (RFC 9562, version 5)."""
 
@@ -147,7 +148,7 @@ class Commands:
         timeout = start.timeout if start.timeout is not None else definition.timeout
         here = not start.delay and self._executor.reserve()
         status = Status.RUNNING if here else Status.QUEUED
-        tags = values.encode(dict(start.tags))
+        tags = values.encode(dict(start.tags)) if start.tags else NO_TAGS
         try:
             birth = self._journal.start(
                 id,
@@ -244,7 +245,7 @@ class Commands:
                     status=Status.QUEUED,
                     input=input,
                     digest=digest,
-                    tags=JsonText("{}"),
+                    tags=NO_TAGS,
                     timeout=definition.timeout,
                     delay=0,
                     traceparent=None,

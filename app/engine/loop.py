@@ -44,12 +44,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def turn(self, limit: int, enough: Callable[[], bool] = lambda: False) -> None:
         """Run up to `limit` callbacks, or until it is `enough`. Must be called from a plain callback, not from
         within a task."""
+        ready = self._ready
+        if not ready:
+            return
         # What asyncio offers to those who write event loops; it has no public names for it.
         outer = events._get_running_loop()
         events._set_running_loop(self)
         self._turning = True
         try:
-            ready = self._ready
             while ready and limit and not enough():
                 limit -= 1
                 handle = ready.popleft()

@@ -20,7 +20,7 @@ class History:
         records = records or Records()
         self._by_seq = {step.seq: step for step in records.steps}
         self._pending = deque(sorted(records.steps, key=lambda step: step.done))
-        self._keys = Counter(records.keys)
+        self._keys: dict[str, int] = Counter(records.keys) if records.keys else {}
         self._waits = {wait.seq: wait for wait in records.waits}
         self.position = records.position
         self.done = self._pending[-1].done if self._pending else 0
@@ -52,7 +52,7 @@ class History:
 
     def published(self, key: str) -> bool:
         """Whether a set of this key, outside of steps, is in the log already; each is answered for once."""
-        if self._keys[key] <= 0:
+        if not self._keys.get(key):
             return False
         self._keys[key] -= 1
         return True

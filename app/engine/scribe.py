@@ -139,7 +139,7 @@ class Scribe:
         self._done += 1
         entry = self.entry()
         row = (
-            f'{{"id":"{self._id}","seq":{call.seq},"done":{self._done},"name":{values.encode(call.name)}'
+            f'{{"id":"{self._id}","seq":{call.seq},"done":{self._done},"name":{values.quote(call.name)}'
             f',"kind":"{call.kind}","digest":{call.digest},"attempts":{outcome.attempts}'
             f',"started_at":"{outcome.started_at.isoformat()}","completed_at":"{completed_at.isoformat()}"'
         )
@@ -181,7 +181,7 @@ class Scribe:
         entry.sets[key] = (self._position, value)
         entry.add(
             entry.events,
-            f'{{"id":"{self._id}","position":{self._position},"key":{values.encode(key)},"value":{value}'
+            f'{{"id":"{self._id}","position":{self._position},"key":{values.quote(key)},"value":{value}'
             f',"done":{self._done}' + (f',"step":{step}}}' if step is not None else "}"),
         )
         self._weigh(entry)
@@ -190,7 +190,7 @@ class Scribe:
         entry = self.entry()
         entry.add(
             entry.callbacks,
-            f'{{"id":"{self._id}","token_hash":"{token_hash}","seq":{call.seq},"topic":{values.encode(call.name)}'
+            f'{{"id":"{self._id}","token_hash":"{token_hash}","seq":{call.seq},"topic":{values.quote(call.name)}'
             f',"expires":{expires}}}',
         )
 
@@ -217,7 +217,7 @@ class Scribe:
         if waiting.target is not None:
             row += f',"target":"{waiting.target}"'
         if waiting.key is not None:
-            row += f',"key":{values.encode(waiting.key)}'
+            row += f',"key":{values.quote(waiting.key)}'
         if waiting.deadline is not None:
             row += f',"deadline":"{waiting.deadline.isoformat()}"'
         if waiting.error is not None:
