@@ -28,9 +28,10 @@ _BEYOND = 10**MAX_DIGITS
 _SMALL = 2**63
 _TOO_DEEP = f"nesting is deeper than {MAX_DEPTH} levels"
 _UNSAFE = re.compile("[\0\ud800-\udfff]")
-_INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)|e\+")
+_INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)")
 _NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
-_MANY_DIGITS = b"0" * 300
+_MANY = 300
+_SAMPLES = 4
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOTALL)
@@ -43,7 +44,8 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not JSON: byte {error.start} is not UTF-8.") from None
     decoder = _careful if _has_tricky_numbers(plain) else _usual
-    suspect = "\\u0000" in text or "\\ud" in text or "\\uD" in text
+    # To look for one character takes a fiftieth of the time that it takes to look for two.
+    suspect = "\\" in text and ("\\u0000" in text or "\\ud" in text or "\\uD" in text)
     suspect = suspect or (isinstance(raw, str) and not raw.isascii())
     try:
         try:
@@ -72,7 +74,7 @@ def encode(value: Any, *, pointer: str = "") -> JsonText:
         raise InvalidRequest(*faults) from None
     if (size := len(plain)) > MAX_BYTES:
         raise ValueTooLarge(Fault(f"a value may have {MAX_BYTES} bytes as compact JSON, this one has {size}", pointer))
-    suspect = "\\u0000" in text or (size > MAX_DIGITS and _has_tricky_numbers(plain))
+    suspect = ("\\" in text and "\\u0000" in text) or (size > MAX_DIGITS and _has_many_digits(plain))
     if suspect or (_may_be_deeper(plain, MAX_DEPTH) and _deeper_than(value, MAX_DEPTH)):
         faults = check(value, pointer=pointer)
         if faults:
@@ -92,7 +94,7 @@ def decode(text: str) -> Any:
 def digest(value: Any) -> bytes:
     """Equal JSON values have equal digests: members in any order, numbers by their value, true is not 1."""
     canonical = _sorted(value)
-    if _INTEGRAL_DOUBLE.search(canonical):
+    if _may_have_integral_doubles(canonical):
         canonical = _sorted(_numbers_by_value(value))
     return hashlib.sha256(canonical.encode()).digest()
 
@@ -176,13 +178,19 @@ _sorted = json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_key
 
 def _has_tricky_numbers(plain: bytes) -> bool:
     """Whether a number may be beyond a double, or have too many digits: one with an exponent, or a long one."""
-    digits = plain.translate(_NUMBERS)
-    return b"0e" in digits or _MANY_DIGITS in digits
+    return b"0e" in plain.translate(_NUMBERS) or _has_many_digits(plain)
+
+
+def _has_many_digits(plain: bytes) -> bool:
+    """Whether so many stand in a row that it may be a number with too many. Of such a row a sample hits a few."""
+    if b"0" * _SAMPLES not in plain[:: _MANY // _SAMPLES].translate(_NUMBERS):
+        return False
+    return b"0" * _MANY in plain.translate(_NUMBERS)
 
 
 def _may_be_deeper(plain: bytes, limit: int) -> bool:
     """False is certain: it takes away the innermost brackets as often as there may be levels."""
-    if plain.count(b"[") + plain.count(b"{") <= limit:
+    if not _more_brackets_than(plain, limit):
         return False
     brackets = plain.translate(_BRACKETS, _NO_BRACKETS).replace(b'""', b"")
     if b'"' in brackets or b'\\"' in plain:
@@ -192,6 +200,19 @@ def _may_be_deeper(plain: bytes, limit: int) -> bool:
         if not brackets:
             return False
     return True
+
+
+def _more_brackets_than(plain: bytes, limit: int) -> bool:
+    """Whether it opens more of them: to count all would take longer than to look for the first few."""
+    opened = 0
+    for bracket in (b"[", b"{"):
+        place = plain.find(bracket)
+        while place >= 0:
+            opened += 1
+            if opened > limit:
+                return True
+            place = plain.find(bracket, place + 1)
+    return False
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -308,6 +329,13 @@ def _deep_place(text: str, limit: int) -> str:
         elif mark and path:
             path.pop()
     return "".join(f"/{step}" for step in path)
+
+
+def _may_have_integral_doubles(canonical: str) -> bool:
+    """Whether there is a double that is a whole number. Not sought at once: an alternative is sought letter by letter,
+    a beginning as such, and a single character faster still."""
+    whole = "." in canonical and _INTEGRAL_DOUBLE.search(canonical) is not None
+    return whole or ("+" in canonical and "e+" in canonical)
 
 
 def _numbers_by_value(value: Any) -> Any:

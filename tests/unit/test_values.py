@@ -120,10 +120,32 @@ def test_digits_in_a_string_are_no_number() -> None:
     assert values.encode("9" * 5_000) == '"' + "9" * 5_000 + '"'
 
 
+@pytest.mark.parametrize("before", range(76))
+def test_a_number_that_is_too_large_is_found_wherever_it_begins(before: int) -> None:
+    blank = " " * before
+    for digits in ("9" * 4_001, "9" * 309 + ".0", "9" * 300 + "e9"):
+        with pytest.raises(InvalidRequest) as refusal:
+            values.parse(f'["{blank}", {digits}]')
+        assert pointers(refusal) == ["/1"]
+    with pytest.raises(InvalidRequest) as refusal:
+        values.encode([blank, 10**4_000])
+    assert pointers(refusal) == ["/1"]
+
+
 def test_nesting_is_allowed_to_the_limit() -> None:
     assert values.parse(nested(100)) is not None
     assert values.parse(nested(101), max_depth=101) is not None
     assert values.parse("[" + ",".join(["{}"] * 500) + "]") == [{}] * 500
+
+
+@pytest.mark.parametrize("inner", ["[", '{"":'])
+def test_lists_and_objects_count_together_for_the_nesting(inner: str) -> None:
+    deep = "[" * 50 + inner * 51 + "1" + ("}" if inner == '{"":' else "]") * 51 + "]" * 50
+    assert values.parse(deep, max_depth=101) is not None
+    with pytest.raises(InvalidRequest, match="deeper"):
+        values.parse(deep)
+    with pytest.raises(InvalidRequest, match="deeper"):
+        values.encode(json.loads(deep))
 
 
 @pytest.mark.parametrize("depth", [101, 500, 100_000])
@@ -177,7 +199,14 @@ def test_encode_refuses_deep_and_circular_values() -> None:
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("1", "1.0"), ("1", "1e0"), ("0", "-0.0"), ("[100]", "[1E2]"), ('{"a":1,"b":[2.0]}', '{"b":[2],"a":1.0}')],
+    [
+        ("1", "1.0"),
+        ("1", "1e0"),
+        ("1" + "0" * 22, "1e22"),
+        ("0", "-0.0"),
+        ("[100]", "[1E2]"),
+        ('{"a":1,"b":[2.0]}', '{"b":[2],"a":1.0}'),
+    ],
 )
 def test_equal_values_have_equal_digests(left: str, right: str) -> None:
     assert values.digest(values.parse(left)) == values.digest(values.parse(right))
