@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
+PATIENCE: Final = 0.9
+"""Seconds without an answer of the database to anybody after which whoever asks is told that it is away: so within a
+second. What was sent may have been carried out all the same."""
 MOMENT: Final = 0.05
 """Seconds between two looks at whether this process is on time."""
 LATE: Final = 0.025

@@ -40,11 +40,10 @@ from app.errors import (
     WorkflowNotRegistered,
 )
 from app.model import RESUMABLE, ExecutorId, JsonText, Status, Workflow, WorkflowId
+from app.patience import PATIENCE, within
 from app.store import db, messages, workflows
 from app.store.workflows import Owned
 
-PATIENCE = 0.9
-"""Seconds that a start waits for its commit before the caller is told that the database is away."""
 NO_TAGS = JsonText("{}")
 _START_KEYS = uuid.UUID("6f0a3d0e-5f7c-5c0a-9d3e-6d696c65706f")
 """Namespace of the ids that stand for idempotency keys of starts (RFC 9562, version 5)."""
@@ -287,7 +286,7 @@ class Commands:
     async def complete_callback(self, token: str, payload: JsonText) -> None:
         """Raises CallbackNotFound, CallbackUsed, WorkflowFinished, DatabaseUnavailable."""
         hashed = hashlib.sha256(token.encode()).digest()
-        async with db.available(), asyncio.timeout(PATIENCE):
+        async with db.available(), within(PATIENCE):
             found = await around("callback.read", messages.callback(self._line, hashed))
         if found is None:
             raise CallbackNotFound

@@ -32,7 +32,7 @@ from app.engine.hub import Commit
 from app.engine.points import point
 from app.errors import Aborted, DatabaseUnavailable, Draining, MilepostError, Overloaded
 from app.model import Event, ExecutorId, JsonText, Status, WorkflowId
-from app.patience import Vigil
+from app.patience import PATIENCE, Vigil
 from app.store import db, journal
 
 log = telemetry.logger(__name__)
@@ -41,8 +41,6 @@ MAX_ROWS = 512
 MAX_BYTES = 1_048_576
 BIG = 32_768
 """Bytes of records from which a workflow takes the big lane."""
-PATIENCE = 0.9
-"""Seconds without an answer to any flush after which a start counts as refused: its caller is told within a second."""
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between tries while the database is away."""
 

@@ -9,15 +9,13 @@ from app.engine.batch import Batch
 from app.engine.points import around
 from app.errors import WorkflowNotFound
 from app.model import ExecutorId, Status, Workflow, WorkflowId
-from app.patience import within
+from app.patience import PATIENCE, within
 from app.store import db, messages, steps, workflows
 
 LIMIT = 1_000
 """Questions in one statement."""
 WHOLE = 50
 """Whole workflows in one statement: each may have megabytes of input and output."""
-PATIENCE = 0.9
-"""Seconds after which a read counts as failed: a caller is told so within a second."""
 
 
 class Lookup:

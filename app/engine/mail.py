@@ -26,6 +26,7 @@ from app.errors import (
     WorkflowNotFound,
 )
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
+from app.patience import PATIENCE
 from app.store import db, messages
 
 log = telemetry.logger(__name__)
@@ -34,9 +35,6 @@ LIMIT = 200
 """Messages in one transaction."""
 MAX_BYTES = 1_048_576
 """Payloads in one transaction, about."""
-PATIENCE = 0.9
-"""Seconds without an answer to anybody after which the database counts as away. Whose letter is under way is not sent
-off for less: it may be committed the next moment."""
 TURN = 0.7
 """Seconds in which it must be a letter's turn on the slow line."""
 MOMENTS = (0.01, 0.05)

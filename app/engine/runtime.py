@@ -28,7 +28,7 @@ from app.engine.run import Run
 from app.engine.views import Views
 from app.errors import DatabaseUnavailable, Draining, MilepostError
 from app.model import ExecutorId, Status, WorkflowId
-from app.patience import within
+from app.patience import PATIENCE, within
 from app.store import db, messages
 from app.store.executors import Beat
 from app.store.workflows import Owned
@@ -223,7 +223,7 @@ class Runtime:
         """Raises Draining, or DatabaseUnavailable when the database takes no write."""
         if self.draining:
             raise Draining
-        async with db.available(), within(0.9):
+        async with db.available(), within(PATIENCE):
             await self._pulse.probe()
         self._journal.hurry()
 
