@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from starlette.routing import BaseRoute, Match
@@ -17,26 +18,34 @@ _ROUTE: Final = "milepost.route"
 
 
 class Table:
-    """What is served. The order of the doors is the order in which a path is tried."""
+    """What is served. The order of the doors is the order in which a path is tried, those that are fixed first."""
 
     def __init__(self, doors: Sequence[Door]) -> None:
         self._routes = [route for route, _ in doors]
         self._fixed: dict[tuple[str, bytes], Door] = {}
+        self._open: dict[tuple[str, int], list[Door]] = {}
         self._others: list[Door] = []
         for door in doors:
             route, _ = door
-            if isinstance(route, Route) and not route.param_convertors:
-                self._fixed |= {(method, route.path.encode()): door for method in route.methods or ()}
-            else:
+            if not isinstance(route, Route):
                 self._others.append(door)
+                continue
+            path = route.path.encode()
+            for method in route.methods or ():
+                if route.param_convertors:
+                    self._open.setdefault((method, path.count(b"/")), []).append(door)
+                else:
+                    self._fixed[method, path] = door
 
     def find(self, scope: Scope) -> Door | None:
         """What serves a request, whose parameters are in the scope then; None: there is nothing."""
-        fixed = self._fixed.get((scope["method"], scope["raw_path"]))
+        method, path = scope["method"], scope["raw_path"]
+        fixed = self._fixed.get((method, path))
         if fixed is not None:
             scope["path_params"] = {}
             return fixed
-        for door in self._others:
+        # A parameter is one segment, so a path has as many as its route.
+        for door in chain(self._open.get((method, path.count(b"/")), ()), self._others):
             match, found = door[0].matches(scope)
             if match is Match.FULL:
                 scope.update(found)
