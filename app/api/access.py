@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from starlette.routing import BaseRoute
 from starlette.types import Scope as AsgiScope
 
+from app.api.request import given
 from app.errors import InsufficientScope, Unauthenticated
 from app.keys import Key, Keys, Scope, is_secret
 
@@ -71,10 +72,10 @@ class Gate:
             raise Unauthenticated
 
     def _key(self, scope: AsgiScope) -> Key | None:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1 or given[0][: len(_BEARER)].lower() != _BEARER:
+        sent = given(scope, b"authorization")
+        if len(sent) != 1 or sent[0][: len(_BEARER)].lower() != _BEARER:
             return None
-        secret = given[0][len(_BEARER) :].strip(b" ")
+        secret = sent[0][len(_BEARER) :].strip(b" ")
         return self._keys.owner(secret) if is_secret(secret) else None
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from app import values
-from app.api.request import Request, decode_path
+from app.api.request import Request, decode_path, given
 from app.api.schemas.base import NoQuery, Query
 from app.errors import MOST_FAULTS, Fault, InvalidRequest
 
@@ -31,14 +31,16 @@ SHORT = 100
 ENVELOPE = 1
 """Levels of nesting that a body's own object adds to the values in it."""
 
+Validate = Callable[[str], Any]
+
 
 class Binding:
     """The reading of one endpoint's arguments."""
 
     def __init__(self, endpoint: Callable[..., Any], *, strict_query: bool = True) -> None:
         self._request: str | None = None
-        self._path: list[tuple[str, str, TypeAdapter[Any]]] = []
-        self._headers: list[tuple[str, str, TypeAdapter[Any]]] = []
+        self._path: list[tuple[str, str, Validate]] = []
+        self._headers: list[tuple[str, str, bytes, Validate]] = []
         self._query: str | None = None
         self._query_model: type[Query] | None = NoQuery if strict_query else None
         self._body: tuple[str, type[BaseModel] | None] | None = None
@@ -54,9 +56,10 @@ class Binding:
         bare, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         place = next(extra for extra in extras if isinstance(extra, (params.Param, params.Body)))
         if isinstance(place, params.Path):
-            self._path.append((name, place.alias or name, TypeAdapter(hint)))
+            self._path.append((name, place.alias or name, _validation(hint)))
         elif isinstance(place, params.Header):
-            self._headers.append((name, place.alias or name, TypeAdapter(hint)))
+            alias = place.alias or name
+            self._headers.append((name, alias, alias.lower().encode(), _validation(hint)))
         elif isinstance(place, params.Body):
             self._body = (name, bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None)
         else:
@@ -66,14 +69,14 @@ class Binding:
         arguments: dict[str, Any] = {}
         if self._request:
             arguments[self._request] = request
-        for name, alias, adapter in self._path:
-            arguments[name] = _checked(adapter, decode_path(request.path_params[alias], alias), alias)
+        for name, alias, validate in self._path:
+            arguments[name] = _checked(validate, decode_path(request.path_params[alias], alias), alias)
         if self._query_model:
             query = self._read_query(self._query_model, request.scope["query_string"])
             if self._query:
                 arguments[self._query] = query
-        for name, alias, adapter in self._headers:
-            arguments[name] = _header(request, alias, adapter)
+        for name, alias, field, validate in self._headers:
+            arguments[name] = _header(request, alias, field, validate)
         if self._body:
             name, body = self._body
             arguments[name] = await _read_body(request, body)
@@ -91,6 +94,11 @@ class Binding:
         return query
 
 
+def _validation(hint: Any) -> Validate:
+    """The adapter's own, without what it adds to each call."""
+    return TypeAdapter(hint).validator.validate_python
+
+
 async def _read_body(request: Request, model: type[BaseModel] | None) -> Any:
     if model is None:
         return await request.json()
@@ -105,18 +113,18 @@ async def _read_body(request: Request, model: type[BaseModel] | None) -> Any:
         raise InvalidRequest(*(_in_body(detail) for detail in details(error))) from None
 
 
-def _header(request: Request, alias: str, adapter: TypeAdapter[Any]) -> Any:
-    given = request.headers.getlist(alias)
-    if not given:
+def _header(request: Request, alias: str, field: bytes, validate: Validate) -> Any:
+    sent = given(request.scope, field)
+    if not sent:
         return None
-    if len(given) > 1 and alias not in LISTS:
+    if len(sent) > 1 and alias not in LISTS:
         raise InvalidRequest(Fault("this header is given twice", parameter=alias))
-    return _checked(adapter, ", ".join(given), alias)
+    return _checked(validate, b", ".join(sent).decode("latin-1"), alias)
 
 
-def _checked(adapter: TypeAdapter[Any], text: str, parameter: str) -> Any:
+def _checked(validate: Validate, text: str, parameter: str) -> Any:
     try:
-        return adapter.validate_python(text)
+        return validate(text)
     except ValidationError as error:
         raise InvalidRequest(*(Fault(message(detail), parameter=parameter) for detail in details(error))) from None
 

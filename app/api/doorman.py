@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.request import given
 from app.errors import HostRefused, MalformedRequest, OriginRefused
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -39,7 +40,7 @@ class Sharing:
         self._origins = frozenset(cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        origins = given(scope, b"origin")
         shared = [(b"vary", b"Origin")]
         if len(origins) == 1 and origins[0].decode("latin-1").lower() in self._origins:
             shared += [(b"access-control-allow-origin", origins[0]), (b"access-control-expose-headers", EXPOSED)]
@@ -64,8 +65,8 @@ class Doorman:
         self._hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        origins = [value for name, value in scope["headers"] if name == b"origin"]
+        hosts = given(scope, b"host")
+        origins = given(scope, b"origin")
         if len(hosts) != 1 or len(origins) > 1:
             raise MalformedRequest("A request has one Host, and at most one Origin.")
         if not self._keyed and not self._knows(hosts[0]):
@@ -78,7 +79,7 @@ class Doorman:
         allowed = origin in self._origins
         if not allowed and not self._keyed and not self._may_write(scope, origin, host):
             raise OriginRefused
-        if allowed and scope["method"] == "OPTIONS" and _asks_first(scope):
+        if allowed and scope["method"] == "OPTIONS" and given(scope, b"access-control-request-method"):
             await _permit(send)
             return
         await self._app(scope, receive, send)
@@ -116,10 +117,6 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _asks_first(scope: Scope) -> bool:
-    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
 async def _permit(send: Send) -> None:

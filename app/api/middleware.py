@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from itertools import count
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import telemetry
 from app.api import problems
 from app.api.access import OWNER
-from app.api.request import ONLY_LOOKS, raw_path
+from app.api.request import ONLY_LOOKS, given, raw_path
 from app.errors import BodyTooLarge, InternalError, Refusal
 
 DEFAULT_HEADERS = (
@@ -32,6 +33,9 @@ LINGER = 2.0
 NO_BODY = frozenset({"GET", "DELETE"})
 """Methods whose operations read no body."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}").fullmatch
+_PROCESS = os.urandom(8).hex().encode()
+"""How the ids that this process makes begin."""
+_numbers = count(1)
 _log = telemetry.logger(__name__)
 
 
@@ -83,12 +87,11 @@ class Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            # An answer may be sent more than once, so its own list stays as it is.
-            headers = list(message["headers"])
             # A page that posts a form needs another policy of its own: with this one its Origin would be null.
-            present = {name for name, _ in headers}
-            headers += [header for header in DEFAULT_HEADERS if header[0] not in present]
-            headers.append((b"x-request-id", self.request_id))
+            present = dict(message["headers"])
+            missing = [header for header in DEFAULT_HEADERS if header[0] not in present]
+            # An answer may be sent more than once, so its own list stays as it is.
+            headers = [*message["headers"], *missing, (b"x-request-id", self.request_id)]
             if self._draining() or self.status == BodyTooLarge.status:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
@@ -118,14 +121,11 @@ class BodyLimit:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                # The server holds a body to its declared length.
-                if not value.isdigit() or len(value) > len(str(self._limit)) or int(value) > self._limit:
-                    raise self._refusal()
-                await self._app(scope, receive, send)
-                return
-        if scope["method"] in NO_BODY:
+        declared = given(scope, b"content-length")
+        # The server holds a body to its declared length.
+        if declared and not self._allows(declared[0]):
+            raise self._refusal()
+        if declared or scope["method"] in NO_BODY:
             await self._app(scope, receive, send)
             return
         read = 0
@@ -140,16 +140,18 @@ class BodyLimit:
 
         await self._app(scope, receive_some, send)
 
+    def _allows(self, length: bytes) -> bool:
+        return length.isdigit() and len(length) <= len(str(self._limit)) and int(length) <= self._limit
+
     def _refusal(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body may have {self._limit} bytes.")
 
 
 def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID(value):
-            given: bytes = value
-            return given
-    return os.urandom(16).hex().encode()
+    for sent in given(scope, b"x-request-id"):
+        if _REQUEST_ID(sent):
+            return sent
+    return b"%s%016x" % (_PROCESS, next(_numbers))
 
 
 async def _answer_unless_begun(answer: Answer, response: ASGIApp, scope: Scope, receive: Receive) -> None:

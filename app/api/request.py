@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from starlette import requests
+from starlette.types import Scope
 
 from app import aside, values
 from app.errors import Fault, InvalidRequest, MalformedJson, UnsupportedMediaType
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 ONLY_LOOKS = "milepost.only_looks"
 """In a scope: the request was a HEAD, so it gets what a GET would, without waiting and without body."""
 
+_NOT_UTF8 = "this is not percent-encoded UTF-8"
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _JSON = re.compile(rb'\s*application/json\s*(;\s*[\w.-]+\s*=\s*("[^"\\]*"|[^\s;"]+)\s*)*;?\s*', re.IGNORECASE)
 _CHARSET = re.compile(rb';\s*charset\s*=\s*"?([^\s;"]+)', re.IGNORECASE)
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_FIELDS = "milepost.fields"
+"""In a scope: its headers by name."""
 
 
 class Request(requests.Request):
@@ -44,8 +48,8 @@ class Request(requests.Request):
     @property
     def traceparent(self) -> str | None:
         """The caller's trace context (W3C); one that is malformed is as none."""
-        given = self.headers.getlist("traceparent")
-        return given[0] if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) else None
+        sent = given(self.scope, b"traceparent")
+        return sent[0].decode("latin-1") if len(sent) == 1 and _TRACEPARENT.fullmatch(sent[0]) else None
 
     def patience(self, timeout: float | None) -> float:
         """How many seconds this request waits, given what its query says."""
@@ -53,11 +57,23 @@ class Request(requests.Request):
             return 0.0
         return self.options.default_timeout if timeout is None else timeout
 
+    async def body(self) -> bytes:
+        """All of it. Read at once: chunk by chunk through a generator takes several times as long."""
+        if not hasattr(self, "_body"):
+            chunks, more = [], True
+            while more:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise requests.ClientDisconnect
+                chunks.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            self._body = b"".join(chunks)
+        return self._body
+
     async def json(self, max_depth: int = values.MAX_DEPTH) -> Any:
         """The body as strict JSON; `max_depth` counts from the document's root."""
-        declared = [value for name, value in self.scope["headers"] if name == b"content-type"]
-        encoded = any(name == b"content-encoding" for name, _ in self.scope["headers"])
-        if encoded or len(declared) > 1 or not all(map(_is_json, declared)):
+        declared = given(self.scope, b"content-type")
+        if given(self.scope, b"content-encoding") or len(declared) > 1 or not all(map(_is_json, declared)):
             raise UnsupportedMediaType
         body = await self.body()
         if not body:
@@ -71,7 +87,17 @@ class Request(requests.Request):
         return await aside.work(len(await self.body()), values.encode, value, pointer=pointer)
 
 
-def raw_path(scope: Any) -> str:
+def given(scope: Scope, name: bytes) -> Sequence[bytes]:
+    """What a header says, each time that it is there. The headers are gone through once for all that ask."""
+    fields: dict[bytes, list[bytes]] | None = scope.get(_FIELDS)
+    if fields is None:
+        fields = scope[_FIELDS] = {}
+        for sent, value in scope["headers"]:
+            fields.setdefault(sent, []).append(value)
+    return fields.get(name, ())
+
+
+def raw_path(scope: Scope) -> str:
     """The path as it was sent, percent-encoded."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     return path.decode("latin-1")
@@ -79,7 +105,7 @@ def raw_path(scope: Any) -> str:
 
 def decode_path(segment: bytes, parameter: str) -> str:
     """One segment of a path; two different segments never come out alike."""
-    return _decode(segment, Fault("this is not percent-encoded UTF-8", parameter=parameter))
+    return _decode(segment, _NOT_UTF8, parameter)
 
 
 def query_pairs(raw: bytes) -> Iterator[tuple[str, str]]:
@@ -88,20 +114,19 @@ def query_pairs(raw: bytes) -> Iterator[tuple[str, str]]:
         return
     for piece in raw.split(b"&"):
         name_part, _, value_part = piece.partition(b"=")
-        name = _decode(name_part.replace(b"+", b" "), Fault("the query is not percent-encoded UTF-8", parameter=""))
-        fault = Fault("this is not percent-encoded UTF-8", parameter=name)
-        yield name, _decode(value_part.replace(b"+", b" "), fault)
+        name = _decode(name_part.replace(b"+", b" "), "the query is not percent-encoded UTF-8", "")
+        yield name, _decode(value_part.replace(b"+", b" "), _NOT_UTF8, name)
 
 
-def _decode(raw: bytes, fault: Fault) -> str:
+def _decode(raw: bytes, complaint: str, parameter: str) -> str:
     if b"%" in raw:
         if _BROKEN_ESCAPE.search(raw):
-            raise InvalidRequest(fault)
+            raise InvalidRequest(Fault(complaint, parameter=parameter))
         raw = unquote_to_bytes(raw)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest(fault) from None
+        raise InvalidRequest(Fault(complaint, parameter=parameter)) from None
 
 
 def _is_json(content_type: bytes) -> bool:

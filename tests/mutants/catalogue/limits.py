@@ -40,7 +40,7 @@ MUTANTS = [
         "the declared size is believed to be small",
         "a body that declares itself too large is refused unread",
         "api/middleware.py",
-        (" or int(value) > self._limit:", ":"),
+        (" and int(length) <= self._limit\n", "\n"),
         tests=["tests/unit/test_middleware.py::test_a_declared_length_beyond_the_limit_is_refused_unread"],
     ),
     mutant(
