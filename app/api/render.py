@@ -14,12 +14,20 @@ quote = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """JSON text of what the service itself says: strings, numbers, null, lists and objects of these."""
 
 EVERYTHING = frozenset({"input", "output", "error"})
+_TIME = '"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ"'
 
 
 class Json(str):
     """Text that is JSON already."""
 
     __slots__ = ()
+
+
+class Rendered(Response):
+    """An answer whose headers are given as they are sent."""
+
+    def __init__(self, body: bytes, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.body, self.status_code, self.raw_headers, self.background = body, status, headers, None
 
 
 def respond(
@@ -30,12 +38,15 @@ def respond(
     headers: Mapping[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Response:
-    all_headers = dict(headers) if headers else {}
+    body = text.encode()
+    fields = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
     if workflow_status is not None:
-        all_headers["Workflow-Status"] = workflow_status
+        fields.append((b"workflow-status", workflow_status.encode()))
+    if headers:
+        fields += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     if status in (202, 503):
-        all_headers["Retry-After"] = "1"
-    return Response(text, status, all_headers, media_type)
+        fields.append((b"retry-after", b"1"))
+    return Rendered(body, status, fields)
 
 
 def time(moment: datetime | None) -> str:
@@ -43,7 +54,16 @@ def time(moment: datetime | None) -> str:
         return "null"
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return f'"{moment.replace(tzinfo=None).isoformat(timespec="microseconds")}Z"'
+    # Twice as fast as isoformat(), which has to ask for the offset; there are some in every answer.
+    return _TIME % (
+        moment.year,
+        moment.month,
+        moment.day,
+        moment.hour,
+        moment.minute,
+        moment.second,
+        moment.microsecond,
+    )
 
 
 def array(items: Iterable[str]) -> Json:
@@ -57,9 +77,11 @@ def text(value: str | None) -> str:
 def workflow(item: Workflow, include: frozenset[str] = EVERYTHING, *, more: str = "") -> str:
     """`more` is the text of further members, each after a comma."""
     values = "".join(
-        f'"{name}":{value or "null"},'
-        for name, value in (("input", item.input), ("output", item.output), ("error", item.error))
-        if name in include
+        [
+            f'"{name}":{value or "null"},'
+            for name, value in (("input", item.input), ("output", item.output), ("error", item.error))
+            if name in include
+        ]
     )
     return (
         f'{{"id":"{item.id}","name":"{item.name}","version":"{item.version}","status":"{item.status}",{values}'

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -26,14 +26,9 @@ GRACE = 0.05
 """Seconds of a wait before its client is looked after."""
 
 
-@contextmanager
-def seat(request: Request, seconds: float) -> Iterator[None]:
+def seat(request: Request, seconds: float) -> AbstractContextManager[None]:
     """A waiting request's slot. It is to be taken before anything is committed; raises Overloaded."""
-    if seconds <= 0:
-        yield
-        return
-    with request.runtime.hub.seat():
-        yield
+    return request.runtime.hub.seat() if seconds > 0 else nullcontext()
 
 
 async def attended(request: Request, wait: Coroutine[Any, Any, T], seconds: float = 1.0) -> T:
