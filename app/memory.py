@@ -19,7 +19,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 class Crowd:
-    """Counts those who are there."""
+    """Counts those who are there: each of them is in it as in a context."""
 
     def __init__(self) -> None:
         self._count = self._most = 0
@@ -28,11 +28,11 @@ class Crowd:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         self._count += 1
         self._most = max(self._most, self._count)
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._count -= 1
         if self._most >= CROWD and self._count <= self._most // FEW and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PAUSE, self._give_back)

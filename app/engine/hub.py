@@ -8,8 +8,8 @@ so after their commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Self
@@ -114,16 +114,11 @@ class Hub:
         """How many are registered."""
         return len(self._all)
 
-    @contextmanager
-    def seat(self) -> Iterator[None]:
-        """Room for one waiting request; raises Overloaded when there is none."""
+    def seat(self) -> AbstractContextManager[None]:
+        """Room for one waiting request, to be taken at once; raises Overloaded when there is none."""
         if len(self._seated) >= self._seats:
             raise Overloaded(f"{self._seats} requests are waiting already; try again.")
-        self._seated.enter()
-        try:
-            yield
-        finally:
-            self._seated.leave()
+        return self._seated
 
     def watch(self, workflow_id: str | None, key: str = ANY) -> Watch:
         """Be woken by sets of a key (or by anything, or by messages), and by the workflow's end. None: the workflow is

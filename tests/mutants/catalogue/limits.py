@@ -25,8 +25,8 @@ MUTANTS = [
     mutant(
         "a seat is not given back",
         "a wait that is over leaves nothing behind",
-        "engine/hub.py",
-        ("        finally:\n            self._seated.leave()\n", "        finally:\n            pass\n"),
+        "memory.py",
+        ("        self._count -= 1\n", ""),
         tests=["tests/guarantees/test_bounds.py::test_there_are_so_many_seats_and_they_are_free_again"],
     ),
     mutant(
