@@ -104,6 +104,11 @@ def digest_of_text(text: str | None) -> bytes:
     return digest(None if text is None else decode(text))
 
 
+def write(value: Any, *, pointer: str = "") -> tuple[JsonText, bytes]:
+    """The text of a value that `parse` gave, and its digest."""
+    return encode(value, pointer=pointer), digest(value)
+
+
 def check(value: Any, *, pointer: str = "", max_depth: int = MAX_DEPTH) -> list[Fault]:
     """Name each place that JSON, or the store, would not give back as it is; as many as are told."""
     search = _Search(pointer, max_depth)

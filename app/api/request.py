@@ -86,6 +86,9 @@ class Request(requests.Request):
         """The text of a value of the body; refusals point to it."""
         return await aside.work(len(await self.body()), values.encode, value, pointer=pointer)
 
+    async def text_and_digest(self, value: Any, pointer: str = "") -> tuple[JsonText, bytes]:
+        return await aside.work(len(await self.body()), values.write, value, pointer=pointer)
+
 
 def given(scope: Scope, name: bytes) -> Sequence[bytes]:
     """What a header says, each time that it is there. The headers are gone through once for all that ask."""

@@ -69,6 +69,8 @@ class Start:
     tags: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
     idempotency_key: str | None = None
+    digest: bytes | None = None
+    """Of the input, where whoever asks has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,11 @@ class Commands:
         if named is not None:
             named(id)
         size = len(start.input or "")
-        digest = await aside.work(size, values.digest_of_text, start.input)
+        digest = start.digest
+        if digest is None:
+            digest = await aside.work(size, values.digest_of_text, start.input)
         try:
-            definition = await aside.work(size, self._accept, start)
+            definition, arguments = await aside.work(size, self._accept, start)
         except (WorkflowNotRegistered, InvalidInput, QueueNotFound):
             if start.id or start.idempotency_key:
                 known = await self._lookup.find(id)
@@ -122,7 +126,7 @@ class Commands:
                     return _known(known, start.name, digest)
             raise
         while True:
-            created = await self._insert(id, start, definition, digest)
+            created = await self._insert(id, start, definition, arguments, digest)
             if created is not None:
                 return Started(created, created=True)
             # The id was taken. If it is free again by now, it is this start's after all.
@@ -130,18 +134,20 @@ class Commands:
             if known is not None:
                 return _known(known, start.name, digest)
 
-    def _accept(self, start: Start) -> Definition:
+    def _accept(self, start: Start) -> tuple[Definition, tuple[Any, ...]]:
         definition = self._registry.newest(start.name)
         if definition is None:
             raise WorkflowNotRegistered(
                 f"No workflow is registered under the name {start.name!r}.", registered=self._registry.names()
             )
-        definition.arguments(start.input, pointer="/input")
+        arguments = definition.arguments(start.input, pointer="/input")
         if start.queue is not None:
             raise QueueNotFound(f"There is no queue {start.queue!r}.")
-        return definition
+        return definition, arguments
 
-    async def _insert(self, id: WorkflowId, start: Start, definition: Definition, digest: bytes) -> Workflow | None:
+    async def _insert(
+        self, id: WorkflowId, start: Start, definition: Definition, arguments: tuple[Any, ...], digest: bytes
+    ) -> Workflow | None:
         """Commit a new workflow, running here if there is room; None: the id is taken."""
         token = uuid.uuid4()
         timeout = start.timeout if start.timeout is not None else definition.timeout
@@ -188,7 +194,7 @@ class Commands:
                     row.at,
                     start.traceparent,
                 )
-                self._executor.launch(owned, definition)
+                self._executor.launch(owned, definition, arguments=arguments)
             elif row is not None and not start.delay:
                 self._executor.summon()
             elif row is not None:

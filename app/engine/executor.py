@@ -108,8 +108,16 @@ class Executor(Service):
 
     # ---- running
 
-    def launch(self, owned: Owned, definition: Definition, records: steps.Records | None = None) -> None:
-        """Run a workflow that has become this process's own."""
+    def launch(
+        self,
+        owned: Owned,
+        definition: Definition,
+        records: steps.Records | None = None,
+        *,
+        arguments: tuple[Any, ...] | None = None,
+    ) -> None:
+        """Run a workflow that has become this process's own. `arguments`: what its input was read to, if it just was;
+        nobody else may have them."""
         if (other := self._runs.get(owned.id)) is not None:
             if other.generation > owned.generation:
                 return  # adopted while the answer of an earlier claim was on its way
@@ -132,7 +140,8 @@ class Executor(Service):
         context = self._context(run)
 
         async def main() -> Any:
-            return await definition.function(context, *definition.arguments(owned.input))
+            given = definition.arguments(owned.input) if arguments is None else arguments
+            return await definition.function(context, *given)
 
         run.begin(main)
 

@@ -233,3 +233,10 @@ def test_different_values_have_different_digests(left: str, right: str) -> None:
 def test_the_digest_does_not_depend_on_how_a_value_was_written(value: Any) -> None:
     reordered = json.loads(json.dumps(value, sort_keys=True, indent=1))
     assert values.digest(value) == values.digest(reordered)
+
+
+@given(documents)
+def test_the_digest_of_a_value_is_that_of_its_text(value: Any) -> None:
+    parsed = values.parse(json.dumps(value).encode())
+    text, digest = values.write(parsed)
+    assert (text, digest) == (values.encode(parsed), values.digest_of_text(text))

@@ -76,9 +76,11 @@ async def start_workflow(
 
 
 async def _start(request: Request, body: schemas.Start, idempotency_key: str | None) -> Start:
+    text, digest = (None, None) if body.input is None else await request.text_and_digest(body.input, "/input")
     return Start(
         name=body.name,
-        input=None if body.input is None else await request.text(body.input, "/input"),
+        input=text,
+        digest=digest,
         id=None if body.id is None else WorkflowId(body.id),
         queue=body.queue,
         priority=body.priority or 0,
