@@ -18,10 +18,9 @@ between the author's code and the socket has a reason to decode them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 WorkflowId = NewType("WorkflowId", str)
 ExecutorId = NewType("ExecutorId", str)
@@ -64,8 +63,7 @@ class StepKind(StrEnum):
     CANCEL = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
-class Workflow:
+class Workflow(NamedTuple):
     """One run of a definition, as committed. `run` tells two lives of one id apart."""
 
     id: WorkflowId
@@ -93,8 +91,7 @@ class Workflow:
     wake_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One set of a key. `position` counts the sets of its workflow, over all keys, from 1."""
 
     position: int
@@ -103,8 +100,7 @@ class Event:
     set_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A durable call that has come out: with an output, or with an error."""
 
     seq: int
@@ -118,8 +114,7 @@ class Step:
     child_id: WorkflowId | None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What was sent to a workflow. `position` counts per workflow; first in, first out per topic."""
 
     id: str

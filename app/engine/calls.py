@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from app.model import JsonText, StepKind, WorkflowId
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from app.engine.run import Run
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a durable call came out: `error` is None when it went well."""
 
     started_at: datetime
@@ -29,8 +28,7 @@ class Outcome:
     """Set when it is recorded already, by a transaction of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """What a parked call waits for."""
 
     kind: str

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     TIMESTAMP,
@@ -37,8 +37,7 @@ from app.store import db, statements
 _SQL = statements.load("workflows")
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """Where a workflow stands, and the newest set of one key (None: never set)."""
 
     status: Status
@@ -52,8 +51,7 @@ SUSPECTED = 3
 """Losses of its process in a row, without a record in between, that make a workflow suspected of being their reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(NamedTuple):
     """A workflow that has just become this executor's own."""
 
     id: WorkflowId
