@@ -18,7 +18,7 @@ from app.authoring import Definition, Registry
 from app.engine import tasks
 from app.engine.executor import Executor
 from app.engine.hub import INBOX
-from app.engine.journal import Journal
+from app.engine.journal import Journal, complete
 from app.engine.lookup import Lookup
 from app.engine.mail import Letter, Mail, Sent, Source
 from app.engine.points import around, point
@@ -443,8 +443,6 @@ def _row(
         f'{{"id":"{id}","name":"{definition.name}","version":"{definition.version}","status":"{status}"'
         f',"input_hash":"{digest.hex()}","tags":{tags},"start_token":"{token}","priority":0,"delay":{delay}'
     )
-    if input is not None:
-        row += f',"input":{input}'
     if definition.on_abort is not None:
         row += f',"abort_name":"{definition.on_abort.name}","abort_version":"{definition.on_abort.version}"'
     if timeout is not None:
@@ -453,7 +451,7 @@ def _row(
         row += f',"parent_id":"{parent_id}"'
     if traceparent is not None:
         row += f',"traceparent":{json.dumps(traceparent)}'
-    return row + "}"
+    return complete(row, "input", input)
 
 
 def uuid7() -> uuid.UUID:

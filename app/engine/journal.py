@@ -20,7 +20,7 @@ import asyncio
 import contextvars
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,6 +49,30 @@ class Lane(StrEnum):
     FAST = "fast"
     SLOW = "slow"
     BIG = "big"
+
+
+class Apart(str):
+    """The text of a row without its end. One large value of it goes to the database beside it: to take that out of the
+    row would cost more there than to store it."""
+
+    __slots__ = ("value",)
+    value: JsonText
+
+
+def complete(text: str, member: str, value: JsonText | None) -> str:
+    """A row from its text without the end, and a value that may be large."""
+    if value is None:
+        return text + "}"
+    if len(value) <= BIG:
+        return f'{text},"{member}":{value}}}'
+    divided = Apart(text)
+    divided.value = value
+    return divided
+
+
+def weight(row: str) -> int:
+    """Characters of a row."""
+    return len(row) + (len(row.value) if isinstance(row, Apart) else 0)
 
 
 @dataclass(slots=True)
@@ -86,7 +110,7 @@ class Entry:
     def add(self, rows: list[str], row: str) -> None:
         rows.append(row)
         self.rows += 1
-        self.size += len(row)
+        self.size += weight(row)
 
 
 @dataclass(slots=True, eq=False)
@@ -194,7 +218,7 @@ class Journal:
         self._births += 1
         self.in_flight.add(id)
         birth.future.add_done_callback(lambda _: self._born(id))
-        self._lanes[Lane.BIG if len(row) > BIG else Lane.FAST].put(birth)
+        self._lanes[Lane.BIG if weight(row) > BIG else Lane.FAST].put(birth)
         return birth
 
     async def born(self, birth: Birth) -> Any:
@@ -394,7 +418,7 @@ class _Queue:
             for birth in births:
                 birth.sent = True
             rows += 1 if isinstance(item, Birth) else item[1].rows
-            size += len(item.row) if isinstance(item, Birth) else item[1].size
+            size += weight(item.row) if isinstance(item, Birth) else item[1].size
             items.append(item)
         self._waiting.extendleft(reversed(rivals))
         return items
@@ -506,12 +530,14 @@ def _batch(items: Sequence[Item]) -> journal.Batch:
             births.setdefault(birth.id, birth.row)
     entries = [entry for _, entry in pairs]
     rare = any(entry.received or entry.callbacks or entry.waits or entry.waited for entry in entries)
+    large: list[str] = []
     return journal.Batch(
         ids=[writer.id for writer, _ in pairs],
         entries=_array(_head(writer, entry) for writer, entry in pairs),
-        starts=_array(births.values()) if births else None,
-        steps=_array(row for entry in entries for row in entry.steps),
-        events=_array(row for entry in entries for row in entry.events),
+        starts=_array(_joined(births.values(), large)) if births else None,
+        steps=_array(_joined((row for entry in entries for row in entry.steps), large)),
+        events=_array(_joined((row for entry in entries for row in entry.events), large)),
+        large=large,
         rarities=_rarities(pairs) if rare else None,
     )
 
@@ -538,6 +564,16 @@ def _part(item: Item) -> Entry | Birth:
 
 def _id(item: Item | Writer) -> str:
     return item[0].id if isinstance(item, tuple) else item.id
+
+
+def _joined(rows: Iterable[str], large: list[str]) -> Iterator[str]:
+    """Whole rows; what goes beside them is added to `large`, and a row then says where it is."""
+    for row in rows:
+        if isinstance(row, Apart):
+            large.append(row.value)
+            yield f'{row},"large":{len(large)}}}'
+        else:
+            yield row
 
 
 def _array(rows: Iterable[str]) -> str:

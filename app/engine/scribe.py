@@ -9,7 +9,7 @@ from datetime import datetime
 
 from app import values
 from app.engine.calls import Call, Outcome, Waiting
-from app.engine.journal import Birth, Entry
+from app.engine.journal import Birth, Entry, complete, weight
 from app.model import JsonText, WorkflowId
 from app.store.steps import Recorded
 
@@ -143,13 +143,11 @@ class Scribe:
             f',"kind":"{call.kind}","digest":{call.digest},"attempts":{outcome.attempts}'
             f',"started_at":"{outcome.started_at.isoformat()}","completed_at":"{completed_at.isoformat()}"'
         )
-        if outcome.output is not None:
-            row += f',"output":{outcome.output}'
         if outcome.error is not None:
             row += f',"error":{outcome.error}'
         if outcome.child_id is not None:
             row += f',"child_id":"{outcome.child_id}"'
-        entry.add(entry.steps, row + "}")
+        entry.add(entry.steps, complete(row, "output", outcome.output))
         if outcome.received is not None:
             entry.received.append((outcome.received, call.seq))
         self.forget_wait(call.seq)
@@ -179,11 +177,11 @@ class Scribe:
         entry = self.entry()
         self._position += 1
         entry.sets[key] = (self._position, value)
-        entry.add(
-            entry.events,
-            f'{{"id":"{self._id}","position":{self._position},"key":{values.quote(key)},"value":{value}'
-            f',"done":{self._done}' + (f',"step":{step}}}' if step is not None else "}"),
+        row = (
+            f'{{"id":"{self._id}","position":{self._position},"key":{values.quote(key)},"done":{self._done}'
+            f',"step":{"null" if step is None else step}'
         )
+        entry.add(entry.events, complete(row, "value", value))
         self._weigh(entry)
 
     def callback(self, call: Call, token_hash: str, expires: float) -> None:
@@ -200,7 +198,7 @@ class Scribe:
         entry = self.entry()
         entry.starts.append(birth)
         entry.rows += 1
-        entry.size += len(row)
+        entry.size += weight(row)
         self._weigh(entry)
         return birth
 

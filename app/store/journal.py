@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+from psycopg.types.json import Json
 
 from app.model import ExecutorId
 from app.store import db, statements
 
 _BLOCKS = statements.load("journal")
+_LARGE = "%(large)b::json[]"
+"""In binary: as text each quote of a value would have to be escaped, and read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of one flush, as JSON arrays in text; `ids` are those of the entries."""
+    """The rows of one flush, as JSON arrays in text; `ids` are those of the entries.
+
+    Values in `large` stand beside their rows, which count them from 1.
+    """
 
     ids: list[str]
     entries: str
@@ -23,6 +30,7 @@ class Batch:
     steps: str
     events: str
     rarities: Rarities | None
+    large: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,8 @@ async def flush(line: db.Line, executor: ExecutorId, batch: Batch, *, skip: bool
 
     Returns a row for each entry found (id, mine, watched, moved) and for each start that is this one's (started).
     """
-    statement = _statement(bool(batch.ids), batch.starts is not None, batch.rarities is not None, skip, again)
+    parts = (bool(batch.ids), batch.starts is not None, batch.rarities is not None)
+    statement = _statement(*parts, skip, again, large=bool(batch.large))
     params: dict[str, Any] = {
         "executor": executor,
         "ids": batch.ids,
@@ -51,6 +60,8 @@ async def flush(line: db.Line, executor: ExecutorId, batch: Batch, *, skip: bool
         "steps": batch.steps,
         "events": batch.events,
     }
+    if batch.large:
+        params["large"] = [Json(text, dumps=str) for text in batch.large]
     if (rarities := batch.rarities) is not None:
         params |= {
             "received": rarities.received,
@@ -64,14 +75,15 @@ async def flush(line: db.Line, executor: ExecutorId, batch: Batch, *, skip: bool
 
 
 @cache
-def _statement(entries: bool, starts: bool, rarities: bool, skip: bool, again: bool) -> str:
+def _statement(entries: bool, starts: bool, rarities: bool, skip: bool, again: bool, *, large: bool = False) -> str:
     names = ["entries"] * entries + ["starts"] * starts
     if entries:
         names += ["records"] + ["rarities"] * rarities + ["moves"]
     answers = [_BLOCKS["answer"]] * entries + [_BLOCKS["births"]] * starts
     text = "with " + ", ".join(_code(name) for name in names) + "\n" + "\nunion all\n".join(answers)
     return (
-        text.replace("{skip}", "skip locked" if skip else "")
+        text.replace("{large}", _LARGE if large else "null::json[]")
+        .replace("{skip}", "skip locked" if skip else "")
         .replace("{again}", "on conflict do nothing" if again else "")
         .replace("{fence}", _code("fence") if entries else "false")
     )

@@ -7,6 +7,8 @@
 -- meanwhile gets nothing. It asks by `(… in …) is true`, which is looked up in a hash table; a plain `in` would be
 -- planned as a join. And whatever is joined with a table is also named by `= any (…)`: the plan is made once, perhaps
 -- on empty tables, where reading a whole index would seem as cheap as looking up what is wanted.
+--
+-- A value that is large stands beside its row, which says in `large` where in {large}.
 
 -- name: entries
 -- The rows that the batch is about, locked in the order of their ids. {skip} is `skip locked` in the fast lane; a row
@@ -46,7 +48,7 @@ started as (
         queue, priority, partition, deduplication_id, parent_id, abort_name, abort_version, timeout,
         created_at, started_at, updated_at, deadline, wake_at, traceparent
     )
-    select s.id, s.name, s.version, s.status, s.input, decode(s.input_hash, 'hex'), s.tags,
+    select s.id, s.name, s.version, s.status, coalesce(({large})[s.large], s.input), decode(s.input_hash, 'hex'), s.tags,
            case when s.status = 'RUNNING' then %(executor)s end, 1, s.start_token,
            s.queue, coalesce(s.priority, 0), s.partition, s.deduplication_id, s.parent_id, s.abort_name,
            s.abort_version, s.timeout,
@@ -59,7 +61,7 @@ started as (
     from json_to_recordset(%(starts)s::json) as s (
         id text, name text, version text, status text, input json, input_hash text, tags jsonb, start_token uuid,
         queue text, priority int, partition text, deduplication_id text, parent_id text, abort_name text,
-        abort_version text, timeout double precision, delay double precision, traceparent text
+        abort_version text, timeout double precision, delay double precision, traceparent text, large int
     )
     where (s.parent_id is null or {fence})
       and coalesce((select w.start_token = s.start_token from workflows w where w.id = s.id collate "C"), true)
@@ -79,18 +81,20 @@ step as (
     insert into steps (
         workflow_id, seq, done, name, kind, digest, output, error, attempts, child_id, started_at, completed_at
     )
-    select s.id, s.seq, s.done, s.name, s.kind, s.digest, s.output, s.error, s.attempts, s.child_id,
+    select s.id, s.seq, s.done, s.name, s.kind, s.digest, coalesce(({large})[s.large], s.output), s.error, s.attempts, s.child_id,
            s.started_at, s.completed_at
     from json_to_recordset(%(steps)s::json) as s (
         id text, seq int, done int, name text, kind text, digest bigint, output json, error json, attempts int,
-        child_id text, started_at timestamptz, completed_at timestamptz
+        child_id text, started_at timestamptz, completed_at timestamptz, large int
     )
     where (s.id collate "C" in (select id from mine)) is true
     {again}
 ), event as (
     insert into events (workflow_id, position, key, value, step, done, set_at)
-    select e.id, e.position, e.key, coalesce(e.value, 'null'), e.step, e.done, now()
-    from json_to_recordset(%(events)s::json) as e (id text, position int, key text, value json, step int, done int)
+    select e.id, e.position, e.key, coalesce(({large})[e.large], e.value, 'null'), e.step, e.done, now()
+    from json_to_recordset(%(events)s::json) as e (
+        id text, position int, key text, value json, step int, done int, large int
+    )
     where (e.id collate "C" in (select id from mine)) is true
     {again}
 )

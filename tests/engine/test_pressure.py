@@ -70,6 +70,34 @@ async def test_large_events_do_not_pile_up_before_a_slow_database(engine: Engine
     assert await engine.one("select count(*) from events where workflow_id = %s", id) == 20
 
 
+async def test_large_values_and_small_ones_of_one_commit_each_come_to_their_place(engine: Engine):
+    def large(name: str) -> list[str]:
+        return [f'"{name}"\\ \N{GRINNING FACE}'] * 20_000
+
+    @engine.workflow
+    async def mixes(ctx: Context, input: list[str]) -> int:
+        made = await ctx.step(large, "step")
+        for key in ("one", "two"):
+            await ctx.set_event(f"large {key}", large(key))
+            await ctx.set_event(f"small {key}", key)
+        await ctx.step(len, input)
+        return len(made)
+
+    ids = [await engine.begin(mixes, large(name)) for name in ("a", "b")]
+    for id, name in zip(ids, ("a", "b"), strict=True):
+        assert await engine.output(id, timeout=30) == 20_000
+        assert await engine.one("select input from workflows where id = %s", id) == large(name)
+        steps = await engine.rows("select output from steps where workflow_id = %s order by seq", id)
+        assert [step["output"] for step in steps] == [large("step"), 20_000]
+        events = await engine.rows("select key, value from events where workflow_id = %s order by position", id)
+        assert {event["key"]: event["value"] for event in events} == {
+            "large one": large("one"),
+            "small one": "one",
+            "large two": large("two"),
+            "small two": "two",
+        }
+
+
 async def test_a_thread_that_publishes_is_no_faster_than_the_database(engine: Engine):
     published = 0
     held, go_on = asyncio.Event(), asyncio.Event()
