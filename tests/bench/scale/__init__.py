@@ -1,4 +1,4 @@
-"""What becomes of Milepost where there is very much of something, and where its time goes: `make bench ARGS=waiting`, and so on."""
+"""What becomes of Milepost where there is very much of something: `make bench ARGS=waiting`, and so on; and a profile."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
