@@ -1,4 +1,4 @@
-"""What becomes of Milepost where there is very much of something: `make bench ARGS=waiting`, and so on; and a profile."""
+"""What becomes of Milepost where there is very much of something, and a profile: `make bench ARGS=waiting`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
