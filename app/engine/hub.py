@@ -25,7 +25,7 @@ INBOX = "\0inbox"
 END = "\0end"
 """Watches for a workflow's end alone."""
 
-SLICES = 30
+SLICES = 40
 """A belt round the hints between processes: each beat, one in so many waiters reads again."""
 AT_ONCE = 500
 """Waiters that read again together where there are no hints, and everybody does so often."""

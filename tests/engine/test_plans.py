@@ -80,6 +80,10 @@ def flushes() -> Iterator[tuple[str, str, dict[str, Any]]]:
             params |= {name: getattr(given.rarities, name) for name in names}
         name = f"flush{' starts' * starts}{' rarities' * rarities}{' skip' * skip}{' again' * again}"
         yield name, journal._statement(True, starts, rarities, skip, again), params
+    given = everything(True, False)
+    columns = {name: getattr(given, name) for name in ("ids", "entries", "starts", "steps", "events")}
+    params = {"executor": "me", "large": ["1"] * BATCH, **columns}
+    yield "flush large", journal._statement(True, True, False, True, False, large=True), params
     births = batch(starts=[start(f"new{n}") for n in range(BATCH)]).starts
     for skip, again in product([True, False], repeat=2):
         text = journal._statement(False, True, False, skip, again)
@@ -157,9 +161,9 @@ class Prepared:
         self._used = {}
         for name, (text, _) in given.items():
             code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-            self._used[name] = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", code)))
+            self._used[name] = list(dict.fromkeys(re.findall(r"%\((\w+)\)[sb]", code)))
             for n, param in enumerate(self._used[name], 1):
-                code = code.replace(f"%({param})s", f"${n}")
+                code = re.sub(rf"%\({param}\)[sb]", f"${n}", code)
             connection.execute(f"prepare {self._names[name]} as {code}".encode())
 
     def run(self, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app import Context
+from app.engine import hub
 from app.engine.views import Reading
 from app.model import ExecutorId, WorkflowId
 from tests.support import rows
@@ -149,7 +150,7 @@ async def test_without_any_hint_everybody_reads_again_in_a_while(engine: Engine,
     """A belt: whatever the hints say, each beat it is somebody's turn."""
     async with observer(database_url) as other, reader(engine) as reading:
         await other.rows(SET)
-        for _ in range(31):
+        for _ in range(hub.SLICES + 1):
             if reading.done():
                 break
             await beat(engine)
