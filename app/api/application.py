@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import older, openapi, router
 from app.api.access import Gate, doors
-from app.api.dispatch import Finder, Table, serve
+from app.api.dispatch import Finder, Table
 from app.api.doorman import Doorman, Sharing
 from app.api.middleware import BodyLimit, Frame
 from app.api.options import Options
+from app.api.route import Route
 
 if TYPE_CHECKING:
     from app.engine.runtime import Runtime
@@ -31,15 +32,30 @@ class Application:
         self.described: dict[tuple[str, str], str] = {}
         """Definitions as they are shown, by name and version."""
         gate = None if options.keys is None else Gate(options.keys)
-        app: ASGIApp = BodyLimit(serve, limit=options.max_body_bytes)
-        app = Finder(app, table=Table(doors(routes, pages)), gate=gate)
-        app = Doorman(app, public_url=options.public_url, cors_origins=options.cors_origins, keyed=gate is not None)
-        app = Frame(app, draining=lambda: runtime.draining)
+        self._doorman = Doorman(
+            public_url=options.public_url, cors_origins=options.cors_origins, keyed=gate is not None
+        )
+        self._finder = Finder(Table(doors(routes, pages)), gate)
+        self._bodies = BodyLimit(options.max_body_bytes)
+        app: ASGIApp = Frame(self._serve, draining=lambda: runtime.draining)
         self._app = Sharing(app, cors_origins=options.cors_origins) if options.cors_origins else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
         await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the frame is around. Each of the row may refuse the request, and none reads any of its body."""
+        permit = self._doorman.admit(scope)
+        if permit is not None:
+            await permit(scope, receive, send)
+            return
+        route = self._finder.find(scope)
+        receive = self._bodies.limited(scope, receive)
+        if isinstance(route, Route):
+            await route.app(scope, receive, send)
+        else:
+            await route.handle(scope, receive, send)
 
     @cached_property
     def document(self) -> dict[str, Any]:

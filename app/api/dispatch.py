@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Final
 
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from app.api.access import Door, Gate
 from app.api.route import Route, allowed
 from app.errors import MethodNotAllowed, RouteNotFound
-
-_ROUTE: Final = "milepost.route"
-"""In a request's scope: what serves it."""
 
 
 class Table:
@@ -57,12 +53,12 @@ class Table:
 
 
 class Finder:
-    """Finds what serves a request, before any of its body is read; with a gate, for those whom it admits."""
+    """Finds what serves a request; with a gate, for those whom it admits."""
 
-    def __init__(self, app: ASGIApp, *, table: Table, gate: Gate | None) -> None:
-        self._app, self._table, self._gate = app, table, gate
+    def __init__(self, table: Table, gate: Gate | None) -> None:
+        self._table, self._gate = table, gate
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def find(self, scope: Scope) -> BaseRoute:
         door = self._table.find(scope)
         if self._gate is not None:
             self._gate.admit(scope, door)
@@ -70,14 +66,4 @@ class Finder:
             if allow := self._table.allowed(scope):
                 raise MethodNotAllowed(allow)
             raise RouteNotFound
-        scope[_ROUTE] = door[0]
-        await self._app(scope, receive, send)
-
-
-async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-    """The last of the row."""
-    route: BaseRoute = scope[_ROUTE]
-    if isinstance(route, Route):
-        await route.app(scope, receive, send)
-    else:
-        await route.handle(scope, receive, send)
+        return door[0]

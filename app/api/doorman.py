@@ -11,6 +11,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.request import given
@@ -19,9 +20,9 @@ from app.errors import HostRefused, MalformedRequest, OriginRefused
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 EXPOSED = b"Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, Workflow-Status, X-Request-Id"
 ACCEPTED = (
-    b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Traceparent, X-Request-Id"
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Traceparent, X-Request-Id"
 )
-METHODS = b"GET, HEAD, POST, PUT, DELETE"
+METHODS = "GET, HEAD, POST, PUT, DELETE"
 CALLBACKS = "/callbacks/"
 """Called by parties that know nothing of us; the unguessable token is their right."""
 MOST_HOSTS = 100
@@ -46,7 +47,7 @@ class Sharing:
             shared += [(b"access-control-allow-origin", origins[0]), (b"access-control-expose-headers", EXPOSED)]
 
         async def share(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if "headers" in message:
                 message = {**message, "headers": [*message["headers"], *shared]}
             await send(message)
 
@@ -56,15 +57,14 @@ class Sharing:
 class Doorman:
     """`keyed`: there are API keys."""
 
-    def __init__(
-        self, app: ASGIApp, *, public_url: str | None, cors_origins: tuple[str, ...], keyed: bool = False
-    ) -> None:
-        self._app, self._keyed = app, keyed
+    def __init__(self, *, public_url: str | None, cors_origins: tuple[str, ...], keyed: bool = False) -> None:
+        self._keyed = keyed
         self._public = urlsplit(public_url) if public_url else None
         self._origins = frozenset(cors_origins)
         self._hosts: set[bytes] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def admit(self, scope: Scope) -> Response | None:
+        """Raises a Refusal for who may not come in. What is asked of the doorman himself, he answers."""
         hosts = given(scope, b"host")
         origins = given(scope, b"origin")
         if len(hosts) != 1 or len(origins) > 1:
@@ -72,17 +72,15 @@ class Doorman:
         if not self._keyed and not self._knows(hosts[0]):
             raise HostRefused
         if not origins:
-            await self._app(scope, receive, send)
-            return
+            return None
         host = hosts[0].decode("latin-1").lower()
         origin = origins[0].decode("latin-1").lower()
         allowed = origin in self._origins
         if not allowed and not self._keyed and not self._may_write(scope, origin, host):
             raise OriginRefused
         if allowed and scope["method"] == "OPTIONS" and given(scope, b"access-control-request-method"):
-            await _permit(send)
-            return
-        await self._app(scope, receive, send)
+            return _permit()
+        return None
 
     def _knows(self, host: bytes) -> bool:
         """Most requests name the same few hosts: the good ones are judged once."""
@@ -119,11 +117,13 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-async def _permit(send: Send) -> None:
-    headers = [
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-allow-headers", ACCEPTED),
-        (b"access-control-max-age", b"600"),
-    ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+def _permit() -> Response:
+    """Whoever is allowed may send what there is to be sent."""
+    return Response(
+        status_code=204,
+        headers={
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": ACCEPTED,
+            "Access-Control-Max-Age": "600",
+        },
+    )

@@ -22,6 +22,7 @@ from app.api import problems
 from app.api.access import OWNER
 from app.api.request import ONLY_LOOKS, given, raw_path
 from app.errors import BodyTooLarge, InternalError, Refusal
+from app.http.exchange import WHOLE
 
 DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -85,23 +86,32 @@ class Answer:
         return {"request_id": self.request_id.decode(), "method": method, "path": raw_path(scope)}
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            # A page that posts a form needs another policy of its own: with this one its Origin would be null.
-            present = dict(message["headers"])
-            missing = [header for header in DEFAULT_HEADERS if header[0] not in present]
-            # An answer may be sent more than once, so its own list stays as it is.
-            headers = [*message["headers"], *missing, (b"x-request-id", self.request_id)]
-            if self._draining() or self.status == BodyTooLarge.status:
-                headers.append((b"connection", b"close"))
-            message = {**message, "headers": headers}
+        if "status" in message:
+            message = self._framed(message)
         elif self.without_body:
             message = {**message, "body": b""}
-        if self.status == BodyTooLarge.status and message["type"] == "http.response.body":
-            await self._send({**message, "more_body": True})
-            await self._linger()
-            message = {"type": "http.response.body", "body": b""}
-        await self._send(message)
+        if self.status == BodyTooLarge.status and "body" in message:
+            await self._send_and_linger(message)
+        else:
+            await self._send(message)
+
+    def _framed(self, message: Message) -> Message:
+        self.status = message["status"]
+        # A page that posts a form needs another policy of its own: with this one its Origin would be null.
+        present = dict(message["headers"])
+        missing = [header for header in DEFAULT_HEADERS if header[0] not in present]
+        # An answer may be sent more than once, so its own list stays as it is.
+        headers = [*message["headers"], *missing, (b"x-request-id", self.request_id)]
+        if self._draining() or self.status == BodyTooLarge.status:
+            headers.append((b"connection", b"close"))
+        return {**message, "headers": headers}
+
+    async def _send_and_linger(self, message: Message) -> None:
+        if message["type"] == WHOLE:
+            await self._send({**message, "type": "http.response.start"})
+        await self._send({"type": "http.response.body", "body": message["body"], "more_body": True})
+        await self._linger()
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def _linger(self) -> None:
         """Let what is still on its way arrive, to no use.
@@ -117,17 +127,17 @@ class Answer:
 class BodyLimit:
     """Refuses a body that is too large: by its declared length, else before it is read to the end."""
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def limited(self, scope: Scope, receive: Receive) -> Receive:
+        """What the body is to be read by."""
         declared = given(scope, b"content-length")
         # The server holds a body to its declared length.
         if declared and not self._allows(declared[0]):
             raise self._refusal()
         if declared or scope["method"] in NO_BODY:
-            await self._app(scope, receive, send)
-            return
+            return receive
         read = 0
 
         async def receive_some() -> Message:
@@ -138,7 +148,7 @@ class BodyLimit:
                 raise self._refusal()
             return message
 
-        await self._app(scope, receive_some, send)
+        return receive_some
 
     def _allows(self, length: bytes) -> bool:
         return length.isdigit() and len(length) <= len(str(self._limit)) and int(length) <= self._limit

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from app.http.exchange import WHOLE
 from app.model import Event, Message, Status, Step, Workflow
 
 quote = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -28,6 +30,13 @@ class Rendered(Response):
 
     def __init__(self, body: bytes, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.body, self.status_code, self.raw_headers, self.background = body, status, headers, None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if WHOLE in scope.get("extensions", ()):
+            message = {"type": WHOLE, "status": self.status_code, "headers": self.raw_headers, "body": self.body}
+            await send(message)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def respond(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from app import clients, server
+from app.http import connection, flow
 from app.server import Server
 from tests.support.waiting import eventually
 
@@ -104,9 +104,9 @@ class Site:
 
 @pytest.fixture
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    monkeypatch.setattr(server, "RECEIVE_TIMEOUT", DEADLINE)
-    monkeypatch.setattr(clients, "READING", READING)
-    monkeypatch.setattr(clients, "LOOK", 0.05)
+    monkeypatch.setattr(connection, "RECEIVE_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(flow, "READING", READING)
+    monkeypatch.setattr(flow, "LOOK", 0.05)
     site = Site()
     serving = asyncio.create_task(site.server.serve([site.listener]))
     await asyncio.wait_for(site.started.wait(), 10)
@@ -306,7 +306,7 @@ async def read_slowly(reader: asyncio.StreamReader, size: int) -> None:
 
 @pytest.mark.parametrize("closes", [b"", b"Connection: close\r\n"], ids=["keeps", "closes"])
 async def test_a_client_that_reads_slowly_gets_all_of_it(site: Site, monkeypatch: pytest.MonkeyPatch, closes: bytes):
-    monkeypatch.setattr(clients, "READING", 0.2)
+    monkeypatch.setattr(flow, "READING", 0.2)
     async with site.connection() as (reader, writer), asyncio.timeout(30):
         writer.write(b"GET /large HTTP/1.1\r\n" + HOST + closes + b"\r\n")
         await read_slowly(reader, len(LARGE))

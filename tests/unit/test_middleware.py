@@ -88,12 +88,21 @@ def reading(read):
     return app
 
 
+def limiting(app, limit):
+    bodies = BodyLimit(limit)
+
+    async def limited(scope, receive, send):
+        await app(scope, bodies.limited(scope, receive), send)
+
+    return limited
+
+
 def test_a_body_is_read_up_to_its_limit():
     read: list[int] = []
-    ask(BodyLimit(reading(read), limit=10), "POST", body=[b"12345", b"12345"])
+    ask(limiting(reading(read), 10), "POST", body=[b"12345", b"12345"])
     assert read == [5, 5]
     with pytest.raises(BodyTooLarge):
-        ask(BodyLimit(reading(read), limit=10), "POST", body=[b"12345", b"123456", b"more"])
+        ask(limiting(reading(read), 10), "POST", body=[b"12345", b"123456", b"more"])
     assert read == [5, 5, 5]
 
 
@@ -102,5 +111,5 @@ def test_a_body_is_read_up_to_its_limit():
 def test_a_declared_length_beyond_the_limit_is_refused_unread(method, length):
     read: list[int] = []
     with pytest.raises(BodyTooLarge):
-        ask(BodyLimit(reading(read), limit=10), method, headers=[(b"content-length", length)], body=[b"x"])
+        ask(limiting(reading(read), 10), method, headers=[(b"content-length", length)], body=[b"x"])
     assert read == []

@@ -28,7 +28,7 @@ PARTS = {
     "workflows.py": "the workflows' own code and values",
     "uvicorn/": "the HTTP server",
     "app/server.py": "the HTTP server",
-    "app/clients.py": "the HTTP server",
+    "app/http/": "the HTTP server",
 }
 REST = "the event loop"
 # What works for whoever calls it.
