@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.errors import DatabaseUnavailable
 from app.patience import Turnstile, within
 from app.store import sessions
+from app.store.wire import Wire
 
 Connection = sessions.Connection
 rows, direct = sessions.rows, sessions.direct
@@ -286,6 +287,7 @@ class Line:
         self._database, self._duty, self._settings, self._opened = database, duty, settings, opened
         self._told = {**SESSION, **settings}
         self._connection: Connection | None = None
+        self._wire: Wire | None = None
         self._lock = asyncio.Lock()
 
     async def rows(self, statement: str, params: sessions.Params) -> Sequence[Any]:
@@ -294,8 +296,8 @@ class Line:
             connection = await self._open()
             try:
                 with _watched(connection):
-                    if direct(connection):
-                        return await rows(connection, statement, params)
+                    if self._wire is not None:
+                        return await self._wire.rows(statement, params)
                     return await sessions.rows_told(connection, self._told, statement, params)
             except BaseException as error:
                 # Also when cancelled: what is on its way would answer the next statement.
@@ -311,6 +313,8 @@ class Line:
     async def transaction(self) -> AsyncIterator[Connection]:
         async with self._lock:
             connection = await self._open()
+            if self._wire is not None:
+                self._wire.rest()
             try:
                 with _watched(connection):
                     async with connection.transaction():
@@ -330,7 +334,9 @@ class Line:
             except BaseException:
                 await close(connection)
                 raise
+            await self.close()
             self._connection = connection
+            self._wire = Wire(connection) if direct(connection) else None
         return self._connection
 
     async def _drop_if_broken(self, connection: Connection, error: BaseException) -> None:
@@ -339,13 +345,15 @@ class Line:
         broken = isinstance(error, psycopg.Error) and verdict(error) is Verdict.BROKEN
         unread = connection.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
         if broken or unread or connection.closed or connection.info.transaction_status != idle:
-            self._connection = None
-            await close(connection)
+            await self.close()
 
     async def close(self) -> None:
+        if self._wire is not None:
+            self._wire.rest()
+            self._wire = None
         if self._connection is not None:
-            await close(self._connection)
-            self._connection = None
+            connection, self._connection = self._connection, None
+            await close(connection)
 
 
 @contextmanager
