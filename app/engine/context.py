@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import httpx
 
@@ -76,28 +76,32 @@ class DurableContext(Context):
     async def _step(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         how = spec(function)
         effect = effects.Step(
-            self.around.tools, how, lambda call: self._attempt(how, self._inside(call), function, args, kwargs)
+            self.around.tools, how, lambda call: self._attempt(how, function, args, kwargs, call=call)
         )
-        outcome = await self.call(StepKind.STEP, how.name, _digest(args, kwargs), effect)
+        outcome = await self._run.call(StepKind.STEP, how.name, _digest(args, kwargs), effect)
+        if outcome.error is not None:
+            _revive(StepKind.STEP, how.name, outcome)
         return how.output.decode(_output(outcome))
 
     def _attempt(
         self,
         how: StepSpec,
-        inside: StepContext,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        call: Call,
+        inside: type[StepContext] = StepContext,
     ) -> Awaitable[Any]:
-        given = [inside if argument is self else argument for argument in args]
-        named = {name: inside if argument is self else argument for name, argument in kwargs.items()}
-        if how.is_async:
-            result: Awaitable[Any] = function(*given, **named)
-            return result
-        return effects.in_thread(self.around.tools, self._run.check_open, function, *given, **named)
+        def given(argument: Any) -> Any:
+            return inside(self._run, self.around.outbound, call.seq) if argument is self else argument
 
-    def _inside(self, call: Call) -> StepContext:
-        return StepContext(self._run, self.around.outbound, call.seq)
+        positional = map(given, args)
+        named = {name: given(argument) for name, argument in kwargs.items()}
+        if how.is_async:
+            result: Awaitable[Any] = function(*positional, **named)
+            return result
+        return effects.in_thread(self.around.tools, self._run.check_open, function, *positional, **named)
 
     async def transaction(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         how = spec(function)
@@ -105,8 +109,8 @@ class DurableContext(Context):
             raise AuthoringError(f"ctx.transaction takes an async function, and {how.name} is none.")
 
         def attempt(call: Call, connection: Any) -> Awaitable[Any]:
-            inside = TransactionContext(self._run, self.around.outbound, call.seq)
-            return self._attempt(how, inside, functools.partial(function, connection), args, kwargs)
+            bound = functools.partial(function, connection)
+            return self._attempt(how, bound, args, kwargs, call=call, inside=TransactionContext)
 
         effect = effects.Transaction(self.around.tools, self.around.executor, how, attempt)
         outcome = await self.call(StepKind.TRANSACTION, how.name, _digest(args, kwargs), effect)
@@ -227,7 +231,7 @@ class DurableContext(Context):
     async def call(self, kind: StepKind, name: str, digest: int, effect: Effect) -> Outcome:
         outcome = await self._run.call(kind, name, digest, effect)
         if outcome.error is not None:
-            raise failures.revive(kind, name, outcome.error, outcome.attempts) from outcome.cause
+            _revive(kind, name, outcome)
         return outcome
 
 
@@ -268,6 +272,11 @@ class _Quiet:
 
 def _silent(*_: Any, **__: Any) -> None:
     """Said already, when it was recorded."""
+
+
+def _revive(kind: StepKind, name: str, outcome: Outcome) -> NoReturn:
+    """Raise what a call ended with."""
+    raise failures.revive(kind, name, outcome.error or NULL, outcome.attempts) from outcome.cause
 
 
 def _output(outcome: Outcome) -> JsonText:

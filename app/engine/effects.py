@@ -54,7 +54,7 @@ class Tools:
 
 
 class _Task:
-    """An effect that is a task on the service's loop."""
+    """An effect that is a task on the service's loop. It holds its task while the call is waited for."""
 
     barrier = True
 
@@ -67,10 +67,11 @@ class _Task:
         return self._waiting
 
     def begin(self, run: Run, call: Call) -> None:
-        self._task = tasks.spawn(self._guarded(run, call), name=f"{call.kind} {run.id}:{call.seq}")
+        self._task = asyncio.get_running_loop().create_task(self._guarded(run, call))
 
     def cancel(self) -> None:
         if self._task is not None:
+            tasks.keep(self._task)
             self._task.cancel()
             self._task = None
 
@@ -150,15 +151,17 @@ class Step(_Task):
         """The body that is under way is not broken off. Nobody takes its result, and it isn't tried again."""
         if self._waiting is not None:
             self.cancel()
+        elif self._task is not None:
+            tasks.keep(self._task)
 
     async def _once(self, call: Call) -> Success:
         """One try: what is to be recorded, or None when it has settled the call itself."""
         # What is recorded is what can be read again, and what the workflow gets is what the record says.
-        return self._spec.output.round_trip(await self._limited(self._attempt(call)))[0]
+        attempt = self._attempt(call)
+        returned = await attempt if self._spec.timeout is None else await self._limited(attempt)
+        return self._spec.output.round_trip(returned)[0]
 
     async def _limited(self, attempt: Awaitable[Any]) -> Any:
-        if self._spec.timeout is None:
-            return await attempt
         limit = asyncio.timeout(self._spec.timeout)
         try:
             async with limit:

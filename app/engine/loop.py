@@ -14,8 +14,10 @@ import asyncio
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
-from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack, cast
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 from app import telemetry
 from app.errors import AuthoringError
@@ -25,24 +27,65 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+class Load(Protocol):
+    """What the code that is run may make too heavy."""
+
+    heavy: bool
+
+
+@dataclass(slots=True)
+class _Light:
+    heavy: bool = False
+
+
+_LIGHT = _Light()
+
+
+class _Handle(asyncio.Handle):
+    """A callback that waits for its turn. It does without what asyncio's own keeps for debugging."""
+
+    __slots__ = ("arguments", "callback", "context", "gone")
+
+    def __init__(self, callback: Callable[..., object], arguments: tuple[Any, ...], context: Context) -> None:
+        self.callback, self.arguments, self.context = callback, arguments, context
+        self.gone = False
+
+    def cancel(self) -> None:
+        self.gone = True
+
+    def cancelled(self) -> bool:
+        return self.gone
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.callback!r}{' cancelled' if self.gone else ''}>"
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs callbacks when `turn` is called, and at no other time."""
 
     def __init__(self, wanted: Callable[[], None], clock: Callable[[], float]) -> None:
-        """`wanted` is called when a callback was added from outside of a turn."""
-        self._ready: deque[asyncio.Handle] = deque()
+        """`wanted` is called when a callback was added and nobody attends to the loop."""
+        self._ready: deque[_Handle] = deque()
         self._wanted = wanted
         self._clock = clock
-        self._turning = False
+        self._thread: int | None = None
+        """The thread that is turning it."""
+        self.attended = False
+        """Whoever adds callbacks now will turn it by himself, or see that it is turned."""
         self.tasks: set[asyncio.Task[Any]] = set()
-        """The workflow's tasks that have not ended."""
+        """The tasks that the workflow's code has made, and that have not ended."""
 
     @property
     def idle(self) -> bool:
         return not self._ready
 
-    def turn(self, limit: int, enough: Callable[[], bool] = lambda: False) -> None:
-        """Run up to `limit` callbacks, or until it is `enough`. Must be called from a plain callback, not from
+    @property
+    def runs_here(self) -> bool:
+        """Whether the caller is one of its callbacks."""
+        return self._thread == get_ident()
+
+    def turn(self, limit: int, load: Load = _LIGHT) -> None:
+        """Run up to `limit` callbacks, or until the load is heavy. Must be called from a plain callback, not from
         within a task."""
         ready = self._ready
         if not ready:
@@ -50,15 +93,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         # What asyncio offers to those who write event loops; it has no public names for it.
         outer = events._get_running_loop()
         events._set_running_loop(self)
-        self._turning = True
+        self._thread = get_ident()
         try:
-            while ready and limit and not enough():
+            while ready and limit and not load.heavy:
                 limit -= 1
                 handle = ready.popleft()
-                if not handle.cancelled():
-                    _run(handle)
+                if handle.gone:
+                    continue
+                try:
+                    handle.context.run(handle.callback, *handle.arguments)
+                except (SystemExit, KeyboardInterrupt) as error:
+                    # The task holds it as well, so the workflow fails with it; it must not end the service.
+                    log.warning("a workflow's code tried to end the process", error=repr(error))
+                except BaseException as error:
+                    self.call_exception_handler({"message": f"in {handle!r}", "exception": error})
         finally:
-            self._turning = False
+            self._thread = None
             events._set_running_loop(outer)
 
     def detach(self) -> None:
@@ -68,9 +118,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, copy_context() if context is None else context)
         self._ready.append(handle)
-        if not self._turning:
+        if self._thread is None and not self.attended:
             self._wanted()
         return handle
 
@@ -89,6 +139,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def run_main(self, main: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task for the workflow's own function. In a context of its own: what started it may be a request, whose
+        variables are nothing to it."""
+        return asyncio.Task(main, loop=self, context=Context())
 
     def time(self) -> float:
         return self._clock()
@@ -146,11 +201,3 @@ def make(wanted: Callable[[], None], clock: Callable[[], float]) -> WorkflowLoop
     """A loop. (To a type checker the class is abstract: it has no sockets and no subprocesses, on purpose.)"""
     loop: WorkflowLoop = cast("Any", WorkflowLoop)(wanted, clock)
     return loop
-
-
-def _run(handle: asyncio.Handle) -> None:
-    try:
-        handle._run()
-    except (SystemExit, KeyboardInterrupt) as error:
-        # The task holds it as well, so the workflow fails with it; it must not end the service.
-        log.warning("a workflow's code tried to end the process", error=repr(error))

@@ -15,7 +15,6 @@ the database, its code stays in a bounded cache to be resumed in place, or is un
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 import uuid
 from collections import deque
@@ -147,9 +146,7 @@ class Run:
 
     def begin(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Start, or start again, the workflow's code."""
-        # In a context of its own: what started it may be a request, whose variables are nothing to it.
-        context = contextvars.Context()
-        self._root = self.loop.create_task(function(), name=f"workflow {self.id}", context=context)
+        self._root = self.loop.run_main(function())
 
     @cached_property
     def random(self) -> random.Random:
@@ -227,11 +224,7 @@ class Run:
 
     def check_caller(self) -> None:
         """Durable calls are the workflow's own; on a closed run they raise what closed it."""
-        try:
-            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self.loop:
+        if not self.loop.runs_here:
             raise AuthoringError(
                 "Durable calls can be made by the workflow's own tasks only: not in a step, not in a thread, not in"
                 " a task that something else started."
@@ -373,11 +366,19 @@ class Run:
         self._scheduled = False
         if self.committing.locked() and not self._committed_first():
             return
+        self.loop.attended = True
+        try:
+            self._carry_on()
+        finally:
+            self.loop.attended = False
+
+    def _carry_on(self) -> None:
+        """Give the code all that there is for it, and begin what it calls."""
         given = 0
         while self._phase is Phase.LIVE and not self._scribe.heavy:
             if self._failure is None:
                 # Once it has failed nothing that its code does counts any more.
-                self.loop.turn(SLICE, self._stands_still)
+                self.loop.turn(SLICE, self._scribe)
             if self._failure is not None or (self._root is not None and self._root.done()):
                 self._finish()
             elif not self.loop.idle or given >= SLICE:
@@ -389,9 +390,6 @@ class Run:
                 self._begin_calls()
                 self._consider_parking()
                 return
-
-    def _stands_still(self) -> bool:
-        return self._scribe.heavy
 
     def _give(self) -> bool:
         """Give the code its next result; False: there is none."""
@@ -526,10 +524,10 @@ class Run:
 
     def _lingers(self) -> bool:
         """Whether there will be something to do when it has waited for a moment: to park, or to write waits down."""
-        waiting = [call for call in self._calls.values() if call.begun and call.effect.waiting is not None]
-        if len(waiting) == len(self._calls):
+        waiting = [call.seq for call in self._calls.values() if call.begun and call.effect.waiting is not None]
+        if not waiting or len(waiting) == len(self._calls):
             return bool(waiting)
-        return any(not self._scribe.knows_wait(call.seq) for call in waiting)
+        return not all(map(self._scribe.knows_wait, waiting))
 
     def _parkable(self) -> bool:
         return all(call.begun and call.effect.waiting is not None for call in self._calls.values())
@@ -628,8 +626,11 @@ class Run:
                 call.effect.cancel()
         self._scribe.drop(reason)
         self._owner.ended(self)
-        # Not from here: whoever closes a run may stand inside a task.
-        self._outer.call_soon(self._leave, reason)
+        if self._root is not None and self._root.done() and not self._calls and not self.loop.tasks:
+            self._let_go()
+        else:
+            # Not from here: whoever closes a run may stand inside a task.
+            self._outer.call_soon(self._leave, reason)
 
     def _leave(self, reason: Unwound) -> None:
         """Take the code off the stack: every durable call raises from now on, and records nothing."""
@@ -639,18 +640,18 @@ class Run:
             if not call.future.done():
                 call.future.set_exception(type(reason)(*reason.args))
         self.loop.turn(UNWIND_TURNS)
-        for task in list(self.loop.tasks):
+        for task in [*self.loop.tasks] if root is None else [root, *self.loop.tasks]:
             task.cancel()
         self.loop.turn(UNWIND_TURNS)
         if root is not None and not root.done():
             log.warning("a workflow's code would not leave", workflow_id=self.id, name=self.definition.name)
-        elif root is not None and not root.cancelled():
-            root.exception()
         if self._phase is Phase.CLOSED:
             self._let_go()
 
     def _let_go(self) -> None:
         """Cut the circles, so that all of it is freed at once and not by a search for what refers to itself."""
+        if self._root is not None and self._root.done() and not self._root.cancelled():
+            self._root.exception()  # whatever became of the code, the workflow's record says it
         self._root = None
         self._calls.clear()
         self.mail.clear()

@@ -20,9 +20,14 @@ _running: set[asyncio.Task[Any]] = set()
 def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
     """Run a coroutine on the running loop. The event loop itself holds tasks by weak references only."""
     task = asyncio.get_running_loop().create_task(work, name=name)
+    keep(task)
+    return task
+
+
+def keep(task: asyncio.Task[Any]) -> None:
+    """Hold a task until it has ended, whoever else has forgotten it."""
     _running.add(task)
     task.add_done_callback(_ended)
-    return task
 
 
 async def insist(do: Callable[[], Awaitable[None]]) -> None:
