@@ -46,6 +46,8 @@ RESERVED_FILES = 256
 # What a process has to PostgreSQL at most, and what is left to others there, its own keeper among them.
 CONNECTIONS = 30
 OTHER_CONNECTIONS = 40
+GARBAGE = 10_000
+"""Objects that have come to be and are not freed, after which the youngest are searched for circles."""
 # Seconds that the end of a process takes beyond the grace, when the database is away besides.
 PARTING = CLOSING + 10.0
 
@@ -192,6 +194,8 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
         # for 100 ms about once a second of load.
         gc.collect()
         gc.freeze()
+        # What a request leaves is freed as it goes. To look for circles after each 700 objects finds none of them.
+        gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         started = place.tell_ready if place else _announcement(settings, own_url)
         server = Server(application, drain=runtime.drain, started=started, shared=place is not None)
         if place is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -16,9 +15,10 @@ from typing import Any
 from app import aside, values
 from app.authoring import Definition, Registry
 from app.engine import tasks
+from app.engine.entries import complete
 from app.engine.executor import Executor
 from app.engine.hub import INBOX
-from app.engine.journal import Journal, complete
+from app.engine.journal import Journal
 from app.engine.lookup import Lookup
 from app.engine.mail import Letter, Mail, Sent, Source
 from app.engine.points import around, point
@@ -110,7 +110,7 @@ class Commands:
         """
         if self.draining:
             raise Draining
-        id = start.id or _derived(start) or WorkflowId(str(uuid7()))
+        id = start.id or _derived(start) or WorkflowId(uuid7())
         if named is not None:
             named(id)
         size = len(start.input or "")
@@ -150,36 +150,28 @@ class Commands:
     ) -> Workflow | None:
         """Commit a new workflow, running here if there is room; None: the id is taken."""
         token = uuid.uuid4()
+        run = str(token)
         timeout = start.timeout if start.timeout is not None else definition.timeout
         here = not start.delay and self._executor.reserve()
         status = Status.RUNNING if here else Status.QUEUED
         tags = values.encode(dict(start.tags)) if start.tags else NO_TAGS
-        try:
-            birth = self._journal.start(
-                id,
-                _row(
-                    id,
-                    definition,
-                    token,
-                    status=status,
-                    input=start.input,
-                    digest=digest,
-                    tags=tags,
-                    timeout=timeout,
-                    delay=start.delay,
-                    traceparent=start.traceparent,
-                ),
-            )
-        except BaseException:
-            if here:
-                self._executor.unreserve()
-            raise
+        text = _row(
+            id,
+            definition,
+            run,
+            status=status,
+            input=start.input,
+            digest=digest,
+            tags=tags,
+            timeout=timeout,
+            delay=start.delay,
+            traceparent=start.traceparent,
+        )
 
-        def born(future: asyncio.Future[Row]) -> None:
+        def settled(row: Any) -> None:
             # Whether or not the caller is still there: what is committed as running runs.
             if here:
                 self._executor.unreserve()
-            row = None if future.cancelled() or future.exception() else future.result()
             if row is not None and here:
                 owned = Owned(
                     id,
@@ -200,9 +192,8 @@ class Commands:
             elif row is not None:
                 self._executor.expect(start.delay)
 
-        birth.future.add_done_callback(born)
         try:
-            row = await self._journal.born(birth)
+            row = await self._journal.start(id, text, settled)
         except db.FAILURES as error:
             if db.refused(error):
                 raise InvalidRequest(Fault("the database does not take this start", pointer="")) from error
@@ -212,7 +203,7 @@ class Commands:
         at = row.at
         return Workflow(
             id=id,
-            run=str(token)[:8],
+            run=run[:8],
             name=definition.name,
             version=definition.version,
             status=status,
@@ -246,7 +237,7 @@ class Commands:
                 _row(
                     id,
                     definition,
-                    uuid.uuid4(),
+                    str(uuid.uuid4()),
                     status=Status.QUEUED,
                     input=input,
                     digest=digest,
@@ -428,7 +419,7 @@ def _derived(start: Start) -> WorkflowId | None:
 def _row(
     id: WorkflowId,
     definition: Definition,
-    token: uuid.UUID,
+    token: str,
     *,
     status: Status,
     input: JsonText | None,
@@ -454,9 +445,10 @@ def _row(
     return complete(row, "input", input)
 
 
-def uuid7() -> uuid.UUID:
+def uuid7() -> str:
     """A UUID that begins with the time in milliseconds (RFC 9562, version 7), so that inserts go to one end."""
     stamp = time.time_ns() // 1_000_000
     tail = int.from_bytes(os.urandom(10), "big")
     number = stamp << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-    return uuid.UUID(int=number)
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

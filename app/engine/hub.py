@@ -8,7 +8,7 @@ so after their commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
@@ -142,13 +142,19 @@ class Hub:
                 del self._watches[watch.workflow_id]
 
     def publish(
-        self, workflow_id: str, keys: Iterable[str] = (), *, ended: bool = False, commit: Commit | None = None
+        self,
+        workflow_id: str,
+        keys: Iterable[str] = (),
+        *,
+        ended: bool = False,
+        told: Callable[[], Commit | None] | None = None,
     ) -> None:
-        """Something was committed: these keys were set, or the workflow's status is another (`ended`). `commit` tells
+        """Something was committed: these keys were set, or the workflow's status is another (`ended`). `told` says
         what it was, to whoever waits at this moment."""
         waiting = self._watches.get(workflow_id)
         if waiting is None:
             return
+        commit = None if told is None else told()
         for key in waiting if ended else {ANY, *keys}:
             for watch in waiting.get(key, ()):
                 watch.wake(commit)

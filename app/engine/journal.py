@@ -18,20 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Protocol
+from functools import partial
+from operator import attrgetter
+from typing import Any
 
 from app import telemetry
 from app.engine.clock import Clock
+from app.engine.entries import BIG, Apart, Birth, Entry, Lane, Writer, weight
 from app.engine.hub import Commit
 from app.engine.points import point
 from app.errors import Aborted, DatabaseUnavailable, Draining, MilepostError, Overloaded
-from app.model import Event, ExecutorId, JsonText, Status, WorkflowId
+from app.model import Event, ExecutorId, Status, WorkflowId
 from app.patience import PATIENCE, Vigil
 from app.store import db, journal
 
@@ -39,103 +39,8 @@ log = telemetry.logger(__name__)
 
 MAX_ROWS = 512
 MAX_BYTES = 1_048_576
-BIG = 32_768
-"""Bytes of records from which a workflow takes the big lane."""
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between tries while the database is away."""
-
-
-class Lane(StrEnum):
-    FAST = "fast"
-    SLOW = "slow"
-    BIG = "big"
-
-
-class Apart(str):
-    """The text of a row without its end. One large value of it goes to the database beside it: to take that out of the
-    row would cost more there than to store it."""
-
-    __slots__ = ("value",)
-    value: JsonText
-
-
-def complete(text: str, member: str, value: JsonText | None) -> str:
-    """A row from its text without the end, and a value that may be large."""
-    if value is None:
-        return text + "}"
-    if len(value) <= BIG:
-        return f'{text},"{member}":{value}}}'
-    divided = Apart(text)
-    divided.value = value
-    return divided
-
-
-def weight(row: str) -> int:
-    """Characters of a row."""
-    return len(row) + (len(row.value) if isinstance(row, Apart) else 0)
-
-
-@dataclass(slots=True)
-class Entry:
-    """What one workflow has recorded since its last entry. Rows are JSON objects as text."""
-
-    serial: int
-    steps: list[str] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
-    received: list[tuple[int, int]] = field(default_factory=list)
-    """(position, seq) of messages and the calls that consumed them."""
-    callbacks: list[str] = field(default_factory=list)
-    waits: dict[int, str] = field(default_factory=dict)
-    """By seq: how long which call waits. The same seq is never in `waited` too: one statement can't do both."""
-    waited: set[int] = field(default_factory=set)
-    starts: list[Birth] = field(default_factory=list)
-    sets: dict[str, tuple[int, JsonText]] = field(default_factory=dict)
-    """By key: the position and the value of its newest set."""
-    fin: str | None = None
-    seen: int | None = None
-    output: JsonText | None = None
-    error: JsonText | None = None
-    wake_at: str | None = None
-    fertile: bool = False
-    rows: int = 1
-    size: int = 0
-    again: bool = False
-    """Whether it may have been committed already, without an answer."""
-
-    @property
-    def ends(self) -> bool:
-        """Whether the workflow has ended with it."""
-        return self.fin is not None and self.fin != "WAITING"
-
-    def add(self, rows: list[str], row: str) -> None:
-        rows.append(row)
-        self.rows += 1
-        self.size += weight(row)
-
-
-@dataclass(slots=True, eq=False)
-class Birth:
-    """A workflow to be inserted: its row as JSON text, and who wants to know whether it was."""
-
-    id: WorkflowId
-    row: str
-    future: asyncio.Future[Any]
-    """The row of the answer (its `at` is the time of the start), or None: the id was taken already. Cancelled
-    before it was sent, it never is."""
-    sent: bool = False
-    again: bool = False
-    asked: asyncio.Future[Any] | None = None
-    """What its caller waits for, who may leave or be sent off before."""
-
-    def tell(self, future: asyncio.Future[Any]) -> None:
-        if self.asked is None or self.asked.done():
-            return
-        if future.cancelled():
-            self.asked.cancel()
-        elif (error := future.exception()) is not None:
-            self.asked.set_exception(error)
-        else:
-            self.asked.set_result(future.result())
 
 
 _SETTINGS = {
@@ -146,28 +51,7 @@ _SETTINGS = {
 }
 
 
-class Writer(Protocol):
-    """A workflow in memory, as the journal sees it."""
-
-    id: WorkflowId
-    token: uuid.UUID
-    generation: int
-    lane: Lane
-
-    def take(self) -> Entry | None:
-        """Close the open entry and hand it over."""
-
-    def committed(self, entry: Entry, *, moved: bool) -> None:
-        """An entry is on disk; `moved`: so is its change of status."""
-
-    def fenced(self) -> None:
-        """The workflow is not this process's any more; nothing of the entry was written."""
-
-    def refused(self, reason: MilepostError) -> None:
-        """The database will never take this entry; nothing of it was written."""
-
-
-Item = tuple[Writer, Entry] | Birth
+Item = Entry | Birth
 
 
 class Journal:
@@ -177,12 +61,12 @@ class Journal:
         *,
         clock: Clock,
         buffer: int,
-        published: Callable[[WorkflowId, Collection[str], bool, Commit | None], None],
+        published: Callable[[WorkflowId, Collection[str], bool, Callable[[], Commit | None]], None],
         watched: Callable[[Sequence[WorkflowId], Mapping[str, Collection[str]]], None],
     ) -> None:
         """`buffer`: starts that may wait for their commit. `published` is told of what was committed (id, keys,
-        ended, what it was), `watched` of those that somebody on any process may wait for: which have ended, which keys
-        were set."""
+        ended, what it was if anybody asks), `watched` of those that somebody on any process may wait for: which have
+        ended, which keys were set."""
         self._lanes = {
             lane: _Queue(self, db.Line(database, f"journal {lane}", settings=_SETTINGS[lane]), lane) for lane in Lane
         }
@@ -190,7 +74,7 @@ class Journal:
         self._births = 0
         self._published, self._watched = published, watched
         self.executor = ExecutorId("")
-        self._vigil: Vigil[Birth] = Vigil(PATIENCE, _give_up)
+        self._vigil: Vigil[Birth] = Vigil(PATIENCE, lambda birth: birth.give_up(DatabaseUnavailable()))
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()
         """In which it was made, and in which it writes."""
@@ -210,34 +94,32 @@ class Journal:
         """A workflow has opened an entry."""
         self._lanes[writer.lane].put(writer)
 
-    def start(self, id: WorkflowId, row: str) -> Birth:
-        """Insert a workflow in the next flush; raises Overloaded when too many are waiting for that already."""
+    async def start(self, id: WorkflowId, row: str, settled: Callable[[Any], None]) -> Any:
+        """Insert a workflow in the next flush: the row of the answer, None when its id was taken.
+
+        Raises Overloaded when too many are waiting for that already, what refused it, or DatabaseUnavailable. What has
+        not been sent when its caller is sent off never will be. What has been sent may have been committed: then it
+        runs, and its id tells when the caller asks again. `settled` is told the outcome, also when the caller has left;
+        None also when nothing was committed.
+        """
         if self._births >= self._buffer or self.load >= 2 * self._buffer:
+            settled(None)
             raise Overloaded(f"{self._buffer} starts are waiting for the database already; try again.")
-        birth = Birth(id, row, asyncio.get_running_loop().create_future())
+
+        def over(row: Any) -> None:
+            self._births -= 1
+            self.in_flight.discard(id)
+            settled(row)
+
+        birth = Birth(id, row, self.loop.create_future(), over)
         self._births += 1
         self.in_flight.add(id)
-        birth.future.add_done_callback(lambda _: self._born(id))
         self._lanes[Lane.BIG if weight(row) > BIG else Lane.FAST].put(birth)
-        return birth
-
-    async def born(self, birth: Birth) -> Any:
-        """The row of a start, None when its id was taken. Raises what refused it, or DatabaseUnavailable.
-
-        What has not been sent when its caller is sent off never will be. What has been sent may have been committed:
-        then it runs, and its id tells when the caller asks again.
-        """
-        birth.asked = self.loop.create_future()
-        birth.future.add_done_callback(birth.tell)
         self._vigil.enter(birth)
         try:
-            return await birth.asked
+            return await birth.future
         finally:
             self._vigil.leave(birth)
-
-    def _born(self, id: WorkflowId) -> None:
-        self._births -= 1
-        self.in_flight.discard(id)
 
     async def drain(self, timeout: float) -> bool:
         """Wait until everything is committed; False: it was not in time."""
@@ -274,68 +156,55 @@ class Journal:
             self._clock.catch_up(rows[0].at)
         own = {row.id: row for row in rows if not row.started}
         born = {row.id: row for row in rows if row.started}
-        watched: list[tuple[WorkflowId, Entry]] = []
+        watched: list[Entry] = []
         for item in items:
-            if isinstance(item, Birth):
-                _resolve(item, born.get(item.id))
-                continue
-            writer, entry = item
-            row = own.get(writer.id)
-            if row is None and lane is not Lane.SLOW:
-                writer.lane = Lane.SLOW
-                self.hand_over(Lane.SLOW, item)
-                continue
+            row = born.get(item.id) if isinstance(item, Birth) else own.get(item.id)
+            # The others of this commit must not suffer from a defect in one. Out of memory, it is adopted anew.
             try:
-                if row is None or not row.mine:
-                    _lose(entry)
-                    writer.fenced()
-                    continue
-                if entry.sets or entry.ends:
-                    self._published(writer.id, entry.sets.keys(), entry.ends, _told(writer, entry, row))
-                    if row.watched:
-                        watched.append((writer.id, entry))
-                for birth in entry.starts:
-                    # Of two children with one id the second finds it taken.
-                    _resolve(birth, born.pop(birth.id, None))
-                writer.committed(entry, moved=row.moved)
+                if isinstance(item, Birth):
+                    item.tell(row)
+                elif row is None and lane is not Lane.SLOW:
+                    item.writer.lane = Lane.SLOW
+                    self.hand_over(Lane.SLOW, item)
+                elif row is None or not row.mine:
+                    _lose(item)
+                    item.writer.fenced()
+                else:
+                    self._settle(item, row, born)
+                    if row.watched and (item.sets or item.ends):
+                        watched.append(item)
             except Exception:
-                # The others of this commit must not suffer from a defect in one. Out of memory, it is adopted anew.
-                log.exception("a workflow could not go on after a commit", workflow_id=writer.id)
-                writer.fenced()
+                log.exception("a workflow could not go on after a commit", workflow_id=item.id)
+                if isinstance(item, Entry):
+                    item.writer.fenced()
         if watched:
             self._watched(
-                [id for id, entry in watched if entry.ends],
-                {id: entry.sets.keys() for id, entry in watched if entry.sets},
+                [entry.id for entry in watched if entry.ends],
+                {entry.id: entry.sets.keys() for entry in watched if entry.sets},
             )
 
+    def _settle(self, entry: Entry, row: Any, born: dict[str, Any]) -> None:
+        if entry.sets or entry.ends:
+            self._published(entry.id, entry.sets.keys(), entry.ends, partial(_told, entry, row))
+        for birth in entry.starts:
+            # Of two children with one id the second finds it taken.
+            birth.tell(born.pop(birth.id, None))
+        entry.writer.committed(entry, moved=row.moved)
 
-def _told(writer: Writer, entry: Entry, row: Any) -> Commit | None:
+
+def _told(entry: Entry, row: Any) -> Commit | None:
     """What an entry says to those who wait; None: a try before this one may have written it, at another time."""
     if entry.again:
         return None
     events = {key: Event(position, key, value, row.at) for key, (position, value) in entry.sets.items()}
     status = Status(entry.fin) if entry.fin is not None and row.moved else Status.RUNNING
     last = max((position for position, _ in entry.sets.values()), default=0)
-    return Commit(str(writer.token)[:8], status, entry.error, last, events)
-
-
-def _give_up(birth: Birth) -> None:
-    if birth.asked is not None and not birth.asked.done():
-        birth.asked.set_exception(DatabaseUnavailable())
-    if not birth.sent:
-        birth.future.cancel()
-        birth.row = ""
-
-
-def _resolve(birth: Birth, row: Any) -> None:
-    if not birth.future.done():
-        birth.future.set_result(row)
+    return Commit(str(entry.writer.token)[:8], status, entry.error, last, events)
 
 
 def _lose(entry: Entry, reason: BaseException | None = None) -> None:
     for birth in entry.starts:
-        if not birth.future.done():
-            birth.future.set_exception(reason or Aborted())
+        birth.refuse(reason or Aborted())
 
 
 class _Queue:
@@ -373,8 +242,8 @@ class _Queue:
         """What is on its way is another owner's: it may be answered, but isn't sent again."""
         self._epoch += 1
         for item in self._waiting:
-            if isinstance(item, Birth) and not item.future.done():
-                item.future.set_exception(Draining())
+            if isinstance(item, Birth):
+                item.refuse(Draining())
         self._waiting.clear()
 
     async def _run(self) -> None:
@@ -402,23 +271,26 @@ class _Queue:
         rows = size = 0
         while self._waiting and rows < MAX_ROWS and size < MAX_BYTES:
             waiting = self._waiting.popleft()
-            id = _id(waiting)
-            item = None if id in taken else self._open(waiting)
+            if waiting.id in taken:
+                rivals.append(waiting)
+                continue
+            item = self._open(waiting)
             if item is None:
-                if id in taken:
-                    rivals.append(waiting)
                 continue
-            births = [item] if isinstance(item, Birth) else item[1].starts
-            clash = any(birth.id in taken for birth in births)
-            taken.add(id)
-            if clash:
-                rivals.append(item)
-                continue
-            taken.update(birth.id for birth in births)
-            for birth in births:
-                birth.sent = True
-            rows += 1 if isinstance(item, Birth) else item[1].rows
-            size += weight(item.row) if isinstance(item, Birth) else item[1].size
+            taken.add(item.id)
+            if isinstance(item, Birth):
+                item.sent = True
+                rows += 1
+                size += weight(item.row)
+            else:
+                if any(birth.id in taken for birth in item.starts):
+                    rivals.append(item)
+                    continue
+                for birth in item.starts:
+                    taken.add(birth.id)
+                    birth.sent = True
+                rows += item.rows
+                size += item.size
             items.append(item)
         self._waiting.extendleft(reversed(rivals))
         return items
@@ -426,10 +298,10 @@ class _Queue:
     def _open(self, waiting: Item | Writer) -> Item | None:
         """What there is to write of something that waited; None: nothing, or not by this lane."""
         if isinstance(waiting, Birth):
-            return None if waiting.future.done() else waiting
-        return waiting if isinstance(waiting, tuple) else self._take(waiting)
+            return None if waiting.over else waiting
+        return waiting if isinstance(waiting, Entry) else self._take(waiting)
 
-    def _take(self, writer: Writer) -> tuple[Writer, Entry] | None:
+    def _take(self, writer: Writer) -> Entry | None:
         if writer.lane is not self._lane:
             # Something of it has gone on by another lane since this was put here, and must not be overtaken.
             self._owner.hand_over(writer.lane, writer)
@@ -439,9 +311,9 @@ class _Queue:
             return None
         if self._lane is Lane.FAST and entry.size > BIG:
             writer.lane = Lane.BIG
-            self._owner.hand_over(Lane.BIG, (writer, entry))
+            self._owner.hand_over(Lane.BIG, entry)
             return None
-        return writer, entry
+        return entry
 
     async def _commit(self, items: Sequence[Item], *, alone: bool = True) -> None:
         """Carry on with a batch until each of its items is settled, or put off; not `alone`: it is a part of one
@@ -450,7 +322,7 @@ class _Queue:
         while self._epoch == epoch:
             try:
                 await point("journal.before_flush")
-                again = any(_part(item).again for item in items)
+                again = any(item.again for item in items)
                 rows = await journal.flush(
                     self.line, self._owner.executor, _batch(items), skip=self._lane is not Lane.SLOW, again=again
                 )
@@ -470,10 +342,10 @@ class _Queue:
                     self._owner.settle(items, rows, self._lane)
                     return
         for item in items:
-            if not isinstance(item, Birth):
-                _lose(item[1])
-            elif not item.future.done():
-                item.future.set_exception(Draining())
+            if isinstance(item, Birth):
+                item.refuse(Draining())
+            else:
+                _lose(item)
 
     async def _divided(self, items: Sequence[Item], error: Exception, verdict: db.Verdict, *, alone: bool) -> bool:
         """See to a batch that did not go through; False: all that can be done is to send it again as it is."""
@@ -491,15 +363,14 @@ class _Queue:
         else:
             if verdict is db.Verdict.LOST:
                 for item in items:
-                    _part(item).again = True
+                    item.again = True
             return False
         return True
 
     def _put_off(self, item: Item) -> None:
         """It does not go through, and may not for long: let the others go first, but nothing of its own workflow."""
-        id = _id(item)
-        later = [waiting for waiting in self._waiting if _id(waiting) == id]
-        others = [waiting for waiting in self._waiting if _id(waiting) != id]
+        later = [waiting for waiting in self._waiting if waiting.id == item.id]
+        others = [waiting for waiting in self._waiting if waiting.id != item.id]
         self._waiting = deque([*others, item, *later])
 
 
@@ -512,61 +383,55 @@ def _report(lane: Lane, verdict: db.Verdict, error: BaseException, tries: int) -
 
 def _refuse(item: Item, error: BaseException) -> None:
     if isinstance(item, Birth):
-        if not item.future.done():
-            item.future.set_exception(error)
+        item.refuse(error)
         return
-    writer, entry = item
     refusal = MilepostError(f"The database refused what the workflow recorded: {db.reason(error)}.")
-    writer.refused(refusal)
-    _lose(entry, refusal)
+    item.writer.refused(refusal)
+    _lose(item, refusal)
 
 
-def _batch(items: Sequence[Item]) -> journal.Batch:
-    items = sorted(items, key=_id)
-    pairs = [item for item in items if not isinstance(item, Birth)]
-    births = {item.id: item.row for item in items if isinstance(item, Birth)}
-    for _, entry in pairs:
-        for birth in entry.starts:
+def _batch(items: Iterable[Item]) -> journal.Batch:
+    entries: list[Entry] = []
+    births: dict[str, str] = {}
+    steps: list[str] = []
+    events: list[str] = []
+    for item in sorted(items, key=attrgetter("id")):
+        if isinstance(item, Birth):
+            births[item.id] = item.row
+            continue
+        entries.append(item)
+        steps += item.steps
+        events += item.events
+        for birth in item.starts:
             births.setdefault(birth.id, birth.row)
-    entries = [entry for _, entry in pairs]
-    rare = any(entry.received or entry.callbacks or entry.waits or entry.waited for entry in entries)
     large: list[str] = []
     return journal.Batch(
-        ids=[writer.id for writer, _ in pairs],
-        entries=_array(_head(writer, entry) for writer, entry in pairs),
-        starts=_array(_joined(births.values(), large)) if births else None,
-        steps=_array(_joined((row for entry in entries for row in entry.steps), large)),
-        events=_array(_joined((row for entry in entries for row in entry.events), large)),
+        ids=[entry.id for entry in entries],
+        entries=_array(map(_head, entries)),
+        starts=_array(_whole(births.values(), large)) if births else None,
+        steps=_array(_whole(steps, large)),
+        events=_array(_whole(events, large)),
         large=large,
-        rarities=_rarities(pairs) if rare else None,
+        rarities=_rarities(entries) if any(entry.rare for entry in entries) else None,
     )
 
 
-def _rarities(pairs: Sequence[tuple[Writer, Entry]]) -> journal.Rarities:
+def _rarities(entries: Sequence[Entry]) -> journal.Rarities:
     return journal.Rarities(
         received=_array(
-            f'{{"id":"{writer.id}","position":{position},"seq":{seq}}}'
-            for writer, entry in pairs
+            f'{{"id":"{entry.id}","position":{position},"seq":{seq}}}'
+            for entry in entries
             for position, seq in entry.received
         ),
-        callbacks=_array(row for _, entry in pairs for row in entry.callbacks),
-        waits=_array(row for _, entry in pairs for row in entry.waits.values()),
-        waited=_array(f'{{"id":"{writer.id}","seq":{seq}}}' for writer, entry in pairs for seq in entry.waited),
-        positions=sorted({position for _, entry in pairs for position, _ in entry.received}),
-        seqs=sorted({seq for _, entry in pairs for seq in entry.waited}),
+        callbacks=_array(row for entry in entries for row in entry.callbacks),
+        waits=_array(row for entry in entries for row in entry.waits.values()),
+        waited=_array(f'{{"id":"{entry.id}","seq":{seq}}}' for entry in entries for seq in entry.waited),
+        positions=sorted({position for entry in entries for position, _ in entry.received}),
+        seqs=sorted({seq for entry in entries for seq in entry.waited}),
     )
 
 
-def _part(item: Item) -> Entry | Birth:
-    """What of an item goes into the statement."""
-    return item[1] if isinstance(item, tuple) else item
-
-
-def _id(item: Item | Writer) -> str:
-    return item[0].id if isinstance(item, tuple) else item.id
-
-
-def _joined(rows: Iterable[str], large: list[str]) -> Iterator[str]:
+def _whole(rows: Iterable[str], large: list[str]) -> Iterable[str]:
     """Whole rows; what goes beside them is added to `large`, and a row then says where it is."""
     for row in rows:
         if isinstance(row, Apart):
@@ -580,8 +445,8 @@ def _array(rows: Iterable[str]) -> str:
     return f"[{','.join(rows)}]"
 
 
-def _head(writer: Writer, entry: Entry) -> str:
-    head = f'{{"id":"{writer.id}","generation":{writer.generation}'
+def _head(entry: Entry) -> str:
+    head = f'{{"id":"{entry.id}","generation":{entry.writer.generation}'
     if entry.fertile:
         head += ',"fertile":true'
     if entry.fin is not None:

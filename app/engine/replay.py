@@ -17,10 +17,19 @@ class History:
     """The records of one workflow. Pure: records in, "give this back" or "run it" out."""
 
     def __init__(self, records: Records | None = None) -> None:
-        records = records or Records()
+        """None: it has only just begun."""
+        self._by_seq: dict[int, Recorded] = {}
+        self._pending: deque[Recorded] = deque()
+        self._keys: dict[str, int] = {}
+        self._waits: dict[int, Wait] = {}
+        self.position = self.done = 0
+        if records is not None:
+            self._read(records)
+
+    def _read(self, records: Records) -> None:
         self._by_seq = {step.seq: step for step in records.steps}
-        self._pending = deque(sorted(records.steps, key=lambda step: step.done))
-        self._keys: dict[str, int] = Counter(records.keys) if records.keys else {}
+        self._pending.extend(sorted(records.steps, key=lambda step: step.done))
+        self._keys = Counter(records.keys)
         self._waits = {wait.seq: wait for wait in records.waits}
         self.position = records.position
         self.done = self._pending[-1].done if self._pending else 0

@@ -30,7 +30,8 @@ from app.authoring import Definition
 from app.engine import failures, loop, tasks
 from app.engine.calls import Call, Effect, Mail, Outcome, Waiting
 from app.engine.clock import Clock
-from app.engine.journal import Birth, Entry, Journal, Lane
+from app.engine.entries import Birth, Entry, Lane
+from app.engine.journal import Journal
 from app.engine.replay import History
 from app.engine.scribe import Backlog, Scribe
 from app.errors import (
@@ -127,13 +128,13 @@ class Run:
         self._seq = self._sets = 0
         self._reached = max(history.waits, default=0)
         self._scribe = Scribe(
-            owned.id,
+            self,
             done=history.done,
             position=history.position,
             waits=history.waits,
             fertile=owned.barren > 0,
             backlog=owner.backlog,
-            opened=lambda: journal.enlist(self),
+            opened=journal.enlist,
         )
         self._scheduled = self._news = False
         self._timer: asyncio.TimerHandle | None = None

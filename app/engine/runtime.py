@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -232,8 +232,10 @@ class Runtime:
     def _context(self, run: Run) -> Context:
         return DurableContext(run, self._around)
 
-    def _published(self, id: WorkflowId, keys: Collection[str], ended: bool, commit: Commit | None = None) -> None:
-        self.hub.publish(id, keys, ended=ended, commit=commit)
+    def _published(
+        self, id: WorkflowId, keys: Collection[str], ended: bool, told: Callable[[], Commit | None] | None = None
+    ) -> None:
+        self.hub.publish(id, keys, ended=ended, told=told)
         self._notifier.announce(id)
 
     def _heard(self, ids: Sequence[str]) -> None:

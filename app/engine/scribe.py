@@ -9,7 +9,7 @@ from datetime import datetime
 
 from app import values
 from app.engine.calls import Call, Outcome, Waiting
-from app.engine.journal import Birth, Entry, complete, weight
+from app.engine.entries import Birth, Entry, Writer, complete, weight
 from app.model import JsonText, WorkflowId
 from app.store.steps import Recorded
 
@@ -28,7 +28,7 @@ class Backlog:
     bytes: int = 0
 
 
-def _nothing() -> None:
+def _nothing(_: Writer) -> None:
     """Nobody is told of entries any more."""
 
 
@@ -38,16 +38,17 @@ class Scribe:
 
     def __init__(
         self,
-        id: WorkflowId,
+        writer: Writer,
         *,
         done: int,
         position: int,
         waits: Iterable[int],
         fertile: bool,
         backlog: Backlog,
-        opened: Callable[[], None],
+        opened: Callable[[Writer], None],
     ) -> None:
-        self._id, self._done, self._position, self._fertile, self._opened = id, done, position, fertile, opened
+        self._writer, self._id, self._opened = writer, writer.id, opened
+        self._done, self._position, self._fertile = done, position, fertile
         self._backlog = backlog
         self._sizes: dict[int, int] = {}
         """Bytes of entries that are not committed, by number."""
@@ -72,9 +73,9 @@ class Scribe:
         """The open entry; a new one is announced."""
         if self._entry is None:
             self.serial += 1
-            self._entry = Entry(self.serial, fertile=self._fertile)
+            self._entry = Entry(self._writer, self.serial, fertile=self._fertile)
             self._fertile = False
-            self._opened()
+            self._opened(self._writer)
         return self._entry
 
     def take(self) -> Entry | None:
@@ -149,6 +150,7 @@ class Scribe:
             row += f',"child_id":"{outcome.child_id}"'
         entry.add(entry.steps, complete(row, "output", outcome.output))
         if outcome.received is not None:
+            entry.rare = True
             entry.received.append((outcome.received, call.seq))
         self.forget_wait(call.seq)
         self._weigh(entry)
@@ -186,6 +188,7 @@ class Scribe:
 
     def callback(self, call: Call, token_hash: str, expires: float) -> None:
         entry = self.entry()
+        entry.rare = True
         entry.add(
             entry.callbacks,
             f'{{"id":"{self._id}","token_hash":"{token_hash}","seq":{call.seq},"topic":{values.quote(call.name)}'
@@ -221,6 +224,7 @@ class Scribe:
         if waiting.error is not None:
             row += f',"error":{waiting.error}'
         entry = self.entry()
+        entry.rare = True
         entry.waits[seq] = row + "}"
         entry.waited.discard(seq)
 
@@ -228,6 +232,7 @@ class Scribe:
         if seq in self._written:
             self._written.discard(seq)
             entry = self.entry()
+            entry.rare = True
             entry.waits.pop(seq, None)
             entry.waited.add(seq)
 

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from app import Context
-from app.engine.journal import Entry, Lane
-from app.errors import InvalidRequest
+from app.engine.entries import Entry, Lane
+from app.errors import InvalidRequest, MilepostError
 from app.model import WorkflowId
 from tests.support.engine import Engine
 from tests.support.points import Gate, at
@@ -170,7 +170,7 @@ class Written:
 
     def take(self) -> Entry:
         self.serial += 1
-        return Entry(self.serial)
+        return Entry(self, self.serial)
 
     def committed(self, entry: Entry, *, moved: bool) -> None:
         """Nobody writes."""
@@ -178,7 +178,7 @@ class Written:
     def fenced(self) -> None:
         """Nobody fences."""
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: MilepostError) -> None:
         """Nobody refuses."""
 
 
@@ -187,11 +187,11 @@ async def test_no_flush_holds_two_entries_of_one_workflow(engine: Engine):
     lane = engine.runtime._journal._lanes[Lane.BIG]
     a: Any = Written("a")
     b: Any = Written("b")
-    lane._waiting.extend([(a, a.take()), (b, b.take()), a, b, a])
+    lane._waiting.extend([a.take(), b.take(), a, b, a])
     flushes = []
     while lane._waiting:
         items = lane._collect()
-        flushes.append([(item[0].id, item[1].serial) for item in items if isinstance(item, tuple)])
+        flushes.append([(item.id, item.serial) for item in items if isinstance(item, Entry)])
     assert flushes == [[("a", 1), ("b", 1)], [("a", 2), ("b", 2)], [("a", 3)]]
 
 

@@ -133,12 +133,12 @@ MUTANTS = [
             (
                 "                for item in items:\n"
                 "                    if not isinstance(item, Birth):\n"
-                "                        self._owner._published(item[0].id, item[1].sets, item[1].ends, None)\n"
+                "                        self._owner._published(item.id, item.sets, item.ends, lambda: None)\n"
                 '                await point("journal.before_flush")\n'
             ),
         ),
         (
-            "self._published(writer.id, entry.sets.keys(), entry.ends, _told(writer, entry, row))\n",
+            "self._published(entry.id, entry.sets.keys(), entry.ends, partial(_told, entry, row))\n",
             "pass\n",
         ),
         tests=["tests/guarantees/test_waiting_reads.py::test_a_set_is_told_after_its_commit"],

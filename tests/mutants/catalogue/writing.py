@@ -36,7 +36,7 @@ MUTANTS = [
         "a lost answer is not taken for success",
         "what a flush wrote whose answer was lost counts as written",
         "engine/journal.py",
-        ("                    _part(item).again = True\n", "                    _part(item).again = False\n"),
+        ("                    item.again = True\n", "                    item.again = False\n"),
         tests=[f"{RESEND}::test_a_batch_that_is_divided_after_a_lost_answer_counts_as_written"],
     ),
     mutant(
@@ -44,8 +44,8 @@ MUTANTS = [
         "what was recorded is kept until the database has it",
         "engine/journal.py",
         (
-            "                    _part(item).again = True\n            return False\n",
-            "                    _part(item).again = True\n                return True\n            return False\n",
+            "                    item.again = True\n            return False\n",
+            "                    item.again = True\n                return True\n            return False\n",
         ),
         tests=[f"{RESEND}::test_a_start_whose_commit_was_not_told_runs_once"],
     ),
@@ -132,7 +132,7 @@ MUTANTS = [
         "two entries of one workflow in a flush",
         "one statement writes once for each workflow",
         "engine/journal.py",
-        ("item = None if id in taken else self._open(waiting)", "item = self._open(waiting)"),
+        ("if waiting.id in taken:\n", "if False:\n"),
         tests=[f"{LANES}::test_no_flush_holds_two_entries_of_one_workflow"],
     ),
     mutant(
