@@ -84,7 +84,7 @@ class Journal:
     @property
     def load(self) -> int:
         """Writers and starts that wait for a flush."""
-        return sum(len(queue) for queue in self._lanes.values())
+        return sum(map(len, self._lanes.values()))
 
     async def open(self) -> None:
         """Connect the lane that nearly everything takes. Raises what the driver raises."""
@@ -219,13 +219,15 @@ class _Queue:
         """Set while a pause between two tries is not to be waited for to its end."""
         self.idle = asyncio.Event()
         self.idle.set()
+        self._at_work = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, item: Item | Writer) -> None:
         self._waiting.append(item)
-        if self.idle.is_set():
+        if not self._at_work:
+            self._at_work = True
             self.idle.clear()
             # A workflow's code may stand behind this, or a request: on another loop, in another context.
             self._task = self._owner.loop.create_task(
@@ -257,6 +259,7 @@ class _Queue:
             log.critical("the journal has failed", lane=self._lane, error=repr(error), exc_info=error)
             raise
         finally:
+            self._at_work = False
             self.idle.set()
 
     def _collect(self) -> list[Item]:

@@ -112,9 +112,8 @@ class Run:
         self.loop = loop.make(self._schedule, asyncio.get_running_loop().time)
         self.mail: dict[str, Mail] = {}
         """What has been found of its messages, by topic."""
-        self.committing = asyncio.Lock()
-        """Held by a transaction from the numbering of its record to its commit."""
-        self._queue = asyncio.Lock()
+        self._committing: asyncio.Lock | None = None
+        """Held by a transaction from the numbering of its record to its commit. Most workflows have none."""
         self._outer = asyncio.get_running_loop()
         self._owner, self._clock, self._linger = owner, clock, linger
         self._phase = Phase.LIVE
@@ -153,6 +152,11 @@ class Run:
     def random(self) -> random.Random:
         """Random numbers that are the same in replay. Most workflows ask for none."""
         return random.Random(f"{self.id} {self.token}")  # noqa: S311 - they need not be secret
+
+    @cached_property
+    def _queue(self) -> asyncio.Lock:
+        """Of those who wait to be lightened."""
+        return asyncio.Lock()
 
     @property
     def live(self) -> bool:
@@ -365,7 +369,7 @@ class Run:
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self.committing.locked() and not self._committed_first():
+        if self._stands_still():
             return
         self.loop.attended = True
         try:
@@ -405,7 +409,7 @@ class Run:
             )
             return True
         while self._outcomes:
-            if self.committing.locked() and not self._committed_first():
+            if self._stands_still():
                 return False
             call, outcome = self._outcomes.popleft()
             given_up = call.future.done()
@@ -427,6 +431,10 @@ class Run:
             )
         )
 
+    def _stands_still(self) -> bool:
+        """Whether a transaction's outcome must be the next that is given."""
+        return self._committing is not None and self._committing.locked() and not self._committed_first()
+
     def _committed_first(self) -> bool:
         return bool(self._outcomes) and self._outcomes[0][1].committed_at is not None
 
@@ -434,15 +442,16 @@ class Run:
         """Begin what was called, now that nothing recorded is left to be given back."""
         if self._owner.draining:
             return
-        new, self._new = self._new, []
-        for call in new:
-            if call.future.done():
-                continue
-            if self._scribe.all_committed or not call.effect.barrier:
-                self._begin(call)
-            else:
-                call.gate = self._scribe.serial
-                self._gated.append(call)
+        if self._new:
+            new, self._new = self._new, []
+            for call in new:
+                if call.future.done():
+                    continue
+                if self._scribe.all_committed or not call.effect.barrier:
+                    self._begin(call)
+                else:
+                    call.gate = self._scribe.serial
+                    self._gated.append(call)
         while self._gated and self._gated[0].gate <= self._scribe.committed:
             call = self._gated.popleft()
             if not call.future.done():
@@ -465,8 +474,9 @@ class Run:
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
         """The code stands still meanwhile, with all it was given digested."""
+        lock = self._committing = self._committing or asyncio.Lock()
         while True:
-            async with self.committing:
+            async with lock:
                 if self.loop.idle and not self._scribe.heavy and not self._committed_first():
                     yield
                     return

@@ -231,8 +231,12 @@ def _decided(reading: Reading, keys: Sequence[str], mode: Mode, after: int) -> b
     """Whether the answer can't change any more by waiting."""
     if reading.status.terminal:
         return True
-    is_set = [event is not None and event.position > after for event in (reading.events[key] for key in keys)]
-    return all(is_set) if mode is Mode.ALL else any(is_set)
+    enough = mode is not Mode.ALL
+    for key in keys:
+        event = reading.events[key]
+        if (event is not None and event.position > after) is enough:
+            return enough
+    return not enough
 
 
 def _place(keys: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The journal's lanes: what is held or big keeps to itself, and no record of a workflow overtakes another."""
 
 import asyncio
+import uuid
 from typing import Any
 
 from app import Context
@@ -166,7 +167,8 @@ class Written:
     """A workflow in memory that has something to write each time that it is asked."""
 
     def __init__(self, id: str) -> None:
-        self.id, self.generation, self.lane, self.serial = WorkflowId(id), 1, Lane.BIG, 0
+        self.id, self.token, self.generation = WorkflowId(id), uuid.uuid4(), 1
+        self.lane, self.serial = Lane.BIG, 0
 
     def take(self) -> Entry:
         self.serial += 1

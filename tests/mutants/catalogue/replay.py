@@ -10,8 +10,8 @@ MUTANTS = [
         "results are given back in the order of their completion",
         "engine/replay.py",
         (
-            "deque(sorted(records.steps, key=lambda step: step.done))",
-            "deque(sorted(records.steps, key=lambda step: step.seq))",
+            "sorted(records.steps, key=lambda step: step.done)",
+            "sorted(records.steps, key=lambda step: step.seq)",
         ),
         tests=[f"{REPLAY}::test_a_race_has_the_same_winner_in_replay"],
     ),
