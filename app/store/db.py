@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and what its errors mean.
 
-Two kinds of connection. *Dedicated* ones, one for each duty of the hot path: plain psycopg,
-autocommit, statements prepared, planned by index whatever the tables hold. And a small SQLAlchemy
+Two kinds of connection. *Dedicated* ones, one for each duty of the hot path: psycopg without its cursors
+(see `wire`), autocommit, statements prepared, planned by index whatever the tables hold. And a small SQLAlchemy
 pool for everything that happens now and then. A half-open connection is found out in seconds by
 keepalives, and a session that hangs inside a transaction is ended by the server. Behind a pooler
 the same goes without anything that a session would have to remember; see `sessions`.
