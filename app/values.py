@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from app.errors import MOST_FAULTS, Fault, InvalidRequest, MalformedJson, ValueTooLarge
 from app.model import JsonText
 
@@ -32,6 +34,9 @@ _INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)")
 _NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY = 300
 _SAMPLES = 4
+_LONG = 4_096
+"""Characters from which a string is worth a way of its own: it is most of what large values are made of."""
+_STRINGS = 1_000
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOTALL)
@@ -43,9 +48,10 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
         text, plain = (raw, raw.encode("utf-8", "replace")) if isinstance(raw, str) else (raw.decode("utf-8"), raw)
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not JSON: byte {error.start} is not UTF-8.") from None
-    decoder = _careful if _has_tricky_numbers(plain) else _usual
+    bare = _without_strings(plain) if len(plain) > _LONG else plain
+    decoder = _careful if _has_tricky_numbers(bare) else _usual
     # To look for one character takes a fiftieth of the time that it takes to look for two.
-    suspect = "\\" in text and ("\\u0000" in text or "\\ud" in text or "\\uD" in text)
+    suspect = "\\" in text and "\\u" in text and ("\\u0000" in text or "\\ud" in text or "\\uD" in text)
     suspect = suspect or (isinstance(raw, str) and not raw.isascii())
     try:
         try:
@@ -56,7 +62,7 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
         raise MalformedJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
         raise InvalidRequest(Fault(_TOO_DEEP, _deep_place(text, max_depth))) from None
-    if suspect or (_may_be_deeper(plain, max_depth) and _deeper_than(value, max_depth)):
+    if suspect or (_may_be_deeper(bare, max_depth) and _deeper_than(value, max_depth)):
         faults = check(value, max_depth=max_depth)
         if faults:
             raise InvalidRequest(*faults)
@@ -65,17 +71,27 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
 
 def encode(value: Any, *, pointer: str = "") -> JsonText:
     """The compact text of a plain JSON value: members in their order, integers exact, doubles as doubles."""
+    long = type(value) is str and len(value) > _LONG
     try:
-        text = _compact(value)
-        plain = text.encode()
+        if long:
+            # It writes the same as the other in a quarter of the time.
+            plain = to_json(value)
+            text = plain.decode()
+        else:
+            text = _compact(value)
+            plain = text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         # UnicodeEncodeError, a lone surrogate, is a ValueError too.
         faults = check(value, pointer=pointer) or [Fault(f"this has no JSON form ({type(error).__name__})", pointer)]
         raise InvalidRequest(*faults) from None
     if (size := len(plain)) > MAX_BYTES:
         raise ValueTooLarge(Fault(f"a value may have {MAX_BYTES} bytes as compact JSON, this one has {size}", pointer))
-    suspect = ("\\" in text and "\\u0000" in text) or (size > MAX_DIGITS and _has_many_digits(plain))
-    if suspect or (_may_be_deeper(plain, MAX_DEPTH) and _deeper_than(value, MAX_DEPTH)):
+    if long:
+        suspect = "\0" in value
+    else:
+        suspect = ("\\" in text and "\\u0000" in text) or (size > MAX_DIGITS and _has_many_digits(plain))
+        suspect = suspect or (_may_be_deeper(plain, MAX_DEPTH) and _deeper_than(value, MAX_DEPTH))
+    if suspect:
         faults = check(value, pointer=pointer)
         if faults:
             raise InvalidRequest(*faults)
@@ -88,6 +104,8 @@ quote: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
 
 def decode(text: str) -> Any:
     """Read text that `encode` made."""
+    if text[0] == text[-1] == '"' and "\\" not in text:
+        return text[1:-1]
     return json.loads(text)
 
 
@@ -101,12 +119,15 @@ def digest(value: Any) -> bytes:
 
 def digest_of_text(text: str | None) -> bytes:
     """The digest of what `encode` made; nothing is as null."""
-    return digest(None if text is None else decode(text))
+    if text is None:
+        return digest(None)
+    return hashlib.sha256(text.encode()).digest() if _is_canonical(text) else digest(decode(text))
 
 
 def write(value: Any, *, pointer: str = "") -> tuple[JsonText, bytes]:
     """The text of a value that `parse` gave, and its digest."""
-    return encode(value, pointer=pointer), digest(value)
+    text = encode(value, pointer=pointer)
+    return text, digest_of_text(text) if _is_canonical(text) else digest(value)
 
 
 def check(value: Any, *, pointer: str = "", max_depth: int = MAX_DEPTH) -> list[Fault]:
@@ -179,6 +200,29 @@ _careful = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, 
 _lenient = json.JSONDecoder(object_pairs_hook=_ambiguous_members, parse_int=_any_integer)
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 _sorted = json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def _is_canonical(text: str) -> bool:
+    """Whether it is what is digested: a string that is written alike with and without what is not ASCII."""
+    return text[0] == '"' and text.isascii() and "\x7f" not in text
+
+
+def _without_strings(plain: bytes) -> bytes:
+    """A document with its strings empty, if there are few of them; else as it is. What is looked for in the text of
+    numbers and containers is found in either; but this takes no time for each letter of a long string."""
+    pieces = plain.split(b'"', _STRINGS)
+    if len(pieces) > _STRINGS:
+        return plain
+    bare = []
+    within = False
+    for piece in pieces:
+        if not within:
+            bare.append(piece)
+            within = True
+        elif (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 0:
+            # Otherwise the quote behind it is one of the string's own.
+            within = False
+    return b'""'.join(bare)
 
 
 def _has_tricky_numbers(plain: bytes) -> bool:

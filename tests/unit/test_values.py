@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from typing import Any
@@ -20,6 +21,11 @@ documents = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5) | st
 
 def nested(depth: int) -> str:
     return "[" * depth + "]" * depth
+
+
+def long(inner: str) -> str:
+    """So long that it goes ways of its own."""
+    return f"{'long ' * 1_000}{inner}"
 
 
 def pointers(refusal: pytest.ExceptionInfo[InvalidRequest]) -> list[str | None]:
@@ -240,3 +246,59 @@ def test_the_digest_of_a_value_is_that_of_its_text(value: Any) -> None:
     parsed = values.parse(json.dumps(value).encode())
     text, digest = values.write(parsed)
     assert (text, digest) == (values.encode(parsed), values.digest_of_text(text))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_a_long_string_is_written_as_a_short_one(inner: str) -> None:
+    value = long(inner)
+    text, digest = values.write(value)
+    assert text == json.dumps(value, ensure_ascii=False)
+    assert digest == values.digest(value) == values.digest_of_text(text)
+    assert values.decode(text) == values.parse(text.encode()) == value
+
+
+def test_each_letter_is_written_and_digested_alike_in_long_and_short_strings() -> None:
+    letters = [*map(chr, range(1, 0x101)), "\u2028", "\uffff", "\N{GRINNING FACE}"]
+    for value in [value for letter in letters for value in (letter, long(letter), letter + long(""))]:
+        text, digest = values.write(value)
+        assert text == json.dumps(value, ensure_ascii=False)
+        assert digest == hashlib.sha256(json.dumps(value).encode()).digest() == values.digest(value)
+        assert values.decode(text) == value
+
+
+@pytest.mark.parametrize("letter", ["\0", "\ud800"])
+def test_a_letter_that_is_not_accepted_is_found_in_a_long_string(letter: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        values.encode(long(letter), pointer="/v")
+    assert pointers(refusal) == ["/v"]
+
+
+@pytest.mark.parametrize(
+    "inner", ["", '"', "\\", '\\"', '"\\', "\\\\", '1e400 ["9" [', "1e400", "[{" * 200, "9" * 5_000]
+)
+@pytest.mark.parametrize(
+    ("raw", "pointer"),
+    [
+        ("1e400", ""),
+        ("-1E+400", ""),
+        ("9" * 4_001, ""),
+        ("9" * 5_000, ""),
+        (nested(100), "/0" * 99),
+        ('{"":' * 100 + "0" + "}" * 100, "/" * 99),
+        ('{"b":1,"b":2}', "/b"),
+        ("NaN", ""),
+        (r'"\ud800"', ""),
+    ],
+)
+def test_what_is_refused_is_found_before_and_behind_a_long_string(inner: str, raw: str, pointer: str) -> None:
+    string = json.dumps(long(inner))
+    for document, place in ((f'[{string}, "", {raw}]', "/2"), (f'[{raw}, {string}, ""]', "/0")):
+        with pytest.raises(InvalidRequest) as refusal:
+            values.parse(document.encode())
+        assert pointers(refusal) == [place + pointer]
+
+
+def test_what_is_in_a_long_string_is_no_number_and_no_container() -> None:
+    for inner in ("1e400", "9" * 5_000, "[{" * 200, '\\"1e400', '"' * 2_000 + "1e400" + "[" * 200):
+        assert values.parse(json.dumps([long(inner), 1]).encode()) == [long(inner), 1]
+        assert values.decode(values.encode([long(inner), 1])) == [long(inner), 1]
