@@ -4,7 +4,7 @@ import ast
 import asyncio
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from app.engine import points
 from app.engine.views import Mode
 from app.model import WorkflowId
 from app.store import db, events, executors, journal, messages, notifications, statements, steps, workflows
+from app.store.wire import Wire
 from app.store.workflows import Filter
 from tests.enumeration.programs import LEDGER, define, doors
 from tests.support.engine import Engine, TestDatabase
@@ -110,7 +111,7 @@ def plain(statement: str) -> str:
 
 
 class Watched(Engine):
-    """Every cursor of its connections says what it sends."""
+    """Every cursor of its connections says what it sends; a wire has none."""
 
     def __init__(self, url: str, seen: Seen, **limits: Any) -> None:
         super().__init__(url, **limits)
@@ -141,8 +142,17 @@ class _Database(TestDatabase):
         return connection
 
 
-async def test_every_statement_that_reaches_the_database_was_sent_between_two_points(database_url: str):
+async def test_every_statement_that_reaches_the_database_was_sent_between_two_points(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+):
     seen = Seen()
+    send = Wire.rows
+
+    async def rows(wire: Wire, statement: str, params: Mapping[str, Any]) -> Any:
+        seen.sent(statement)
+        return await send(wire, statement, params)
+
+    monkeypatch.setattr(Wire, "rows", rows)
     engine = Watched(database_url, seen, linger=0.005, cache=0)
     points.install(seen.hook)
     try:
