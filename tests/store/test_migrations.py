@@ -68,3 +68,14 @@ def test_a_database_of_another_encoding_is_refused_with_what_to_do(databases: Da
     told = "has the encoding SQL_ASCII; Milepost needs UTF8"
     with databases.foreign("SQL_ASCII") as url, pytest.raises(MigrationError, match=told):
         migrations.migrate(url)
+
+
+def test_values_are_stored_as_they_are(database_url):
+    """To compress a large one would take the server longer than all else that it does with it."""
+    columns = (
+        "select attrelid::regclass || '.' || attname from pg_attribute join pg_class c on c.oid = attrelid"
+        " where relkind = 'r' and relnamespace = 'public'::regnamespace and atttypid = 'json'::regtype"
+        " and attname <> 'error' and attstorage <> 'e'"
+    )
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute(columns).fetchall() == []
