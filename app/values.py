@@ -198,8 +198,35 @@ def _any_integer(digits: str) -> int:
 _usual = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse)
 _careful = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded)
 _lenient = json.JSONDecoder(object_pairs_hook=_ambiguous_members, parse_int=_any_integer)
-_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
-_sorted = json.JSONEncoder(check_circular=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def _encoder(**options: Any) -> Callable[[Any], str]:
+    """`json.JSONEncoder(**options).encode`, for many small values, that are no circles.
+
+    That one makes what works for it, in C, anew for each value, which takes longer than to write a small one. Python
+    does not document how that is made; a test holds both to be alike.
+    """
+    usual = json.JSONEncoder(check_circular=False, separators=(",", ":"), **options)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return usual.encode
+    quoted = json.encoder.encode_basestring_ascii if usual.ensure_ascii else json.encoder.encode_basestring
+    parts = make(
+        None,
+        usual.default,
+        quoted,
+        None,
+        usual.key_separator,
+        usual.item_separator,
+        usual.sort_keys,
+        usual.skipkeys,
+        usual.allow_nan,
+    )
+    return lambda value: quoted(value) if isinstance(value, str) else "".join(parts(value, 0))
+
+
+_compact = _encoder(ensure_ascii=False, allow_nan=False)
+_sorted = _encoder(sort_keys=True)
 
 
 def _is_canonical(text: str) -> bool:
@@ -232,6 +259,8 @@ def _has_tricky_numbers(plain: bytes) -> bool:
 
 def _has_many_digits(plain: bytes) -> bool:
     """Whether so many stand in a row that it may be a number with too many. Of such a row a sample hits a few."""
+    if len(plain) < _MANY:
+        return False
     if b"0" * _SAMPLES not in plain[:: _MANY // _SAMPLES].translate(_NUMBERS):
         return False
     return b"0" * _MANY in plain.translate(_NUMBERS)
@@ -252,7 +281,9 @@ def _may_be_deeper(plain: bytes, limit: int) -> bool:
 
 
 def _more_brackets_than(plain: bytes, limit: int) -> bool:
-    """Whether it opens more of them: to count all would take longer than to look for the first few."""
+    """Whether it opens more of them. In a long text it takes longer to count all than to look for the first few."""
+    if len(plain) < _LONG:
+        return plain.count(b"[") + plain.count(b"{") > limit
     opened = 0
     for bracket in (b"[", b"{"):
         place = plain.find(bracket)

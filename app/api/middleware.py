@@ -45,6 +45,7 @@ class Frame:
 
     def __init__(self, app: ASGIApp, *, draining: Callable[[], bool]) -> None:
         self._app, self._draining = app, draining
+        self._tells = _log.is_enabled_for(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(receive, send, _request_id(scope), self._draining)
@@ -63,7 +64,7 @@ class Frame:
             _log.exception("a request broke", **answer.about(method, scope))
             await _answer_unless_begun(answer, problems.respond(InternalError(), scope), scope, receive)
         finally:
-            if _log.is_enabled_for(logging.DEBUG):
+            if self._tells:
                 about = answer.about(method, scope)
                 if OWNER in scope:
                     about["key"] = scope[OWNER]

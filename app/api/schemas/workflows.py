@@ -88,11 +88,10 @@ class Start(Body):
 
     @model_validator(mode="after")
     def _only_in_a_queue(self) -> Start:
-        if self.queue is None:
+        if self.queue is None and (self.priority or self.partition or self.deduplication_id):
             given = {"priority": self.priority, "partition": self.partition, "deduplication_id": self.deduplication_id}
-            faults = [Fault(f"{name} needs a queue", pointer=f"/{name}") for name, value in given.items() if value]
-            if faults:
-                raise InvalidRequest(*faults)
+            faults = (Fault(f"{name} needs a queue", pointer=f"/{name}") for name, value in given.items() if value)
+            raise InvalidRequest(*faults)
         return self
 
 
