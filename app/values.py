@@ -268,7 +268,8 @@ def _has_many_digits(plain: bytes) -> bool:
 
 def _may_be_deeper(plain: bytes, limit: int) -> bool:
     """False is certain: it takes away the innermost brackets as often as there may be levels."""
-    if not _more_brackets_than(plain, limit):
+    # Each level takes two.
+    if len(plain) <= 2 * limit or not _more_brackets_than(plain, limit):
         return False
     brackets = plain.translate(_BRACKETS, _NO_BRACKETS).replace(b'""', b"")
     if b'"' in brackets or b'\\"' in plain:
