@@ -1,6 +1,7 @@
 """Several processes under one: they share an address, and come and go without a client's being turned away."""
 
 import asyncio
+import http.client
 import os
 import signal
 import subprocess
@@ -167,23 +168,18 @@ async def test_a_killed_process_is_started_again_and_nobody_is_turned_away(servi
 
 def test_a_term_signal_stops_them_all_when_all_who_wait_are_answered(service: Service):
     pids = serving(service)
-    answers: list[httpx.Response] = []
     with service.client() as client:
         client.post("/workflows", json={"name": "wait", "id": "waits"})
         assert client.get("/workflows/waits/events/begun").status_code == 200
-
-    def poll() -> None:
-        answers.append(httpx.get(f"{service.url}/workflows/waits/result?timeout=600", timeout=60, trust_env=False))
-
-    polls = [threading.Thread(target=poll) for _ in range(8)]
-    for thread in polls:
-        thread.start()
-    eventually_sync(lambda: httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200)
+    address = httpx.URL(service.url)
+    polls = [http.client.HTTPConnection(address.host, address.port, timeout=60) for _ in range(8)]
+    for poll in polls:
+        poll.request("GET", "/workflows/waits/result?timeout=600")
     service.signal(signal.SIGTERM)
     assert service.wait(30) == 0, service.log
-    for thread in polls:
-        thread.join()
-    assert [answer.status_code for answer in answers] == [202] * len(polls)
+    assert [poll.getresponse().status for poll in polls] == [202] * len(polls)
+    for poll in polls:
+        poll.close()
     assert gone(pids)
     assert "Traceback" not in service.log
 
