@@ -138,9 +138,11 @@ class Executor(Service):
         if owned.suspected:
             self._suspect = run
         context = self._context(run)
+        # What the code refers to is kept for as long as it runs, and this may be large.
+        text = owned.input if arguments is None else None
 
         async def main() -> Any:
-            given = definition.arguments(owned.input) if arguments is None else arguments
+            given = definition.arguments(text) if arguments is None else arguments
             return await definition.function(context, *given)
 
         run.begin(main)

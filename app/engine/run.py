@@ -106,7 +106,7 @@ class Run:
         linger: float,
     ) -> None:
         self.id, self.generation, self.token = owned.id, owned.generation, owned.start_token
-        self.definition, self.input = definition, owned.input
+        self.definition = definition
         self.lane = Lane.FAST
         self.history = history
         self.loop = loop.make(self._schedule, asyncio.get_running_loop().time)

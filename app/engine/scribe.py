@@ -10,6 +10,7 @@ from datetime import datetime
 from app import values
 from app.engine.calls import Call, Outcome, Waiting
 from app.engine.entries import Birth, Entry, Writer, complete, weight
+from app.errors import Aborted
 from app.model import JsonText, WorkflowId
 from app.store.steps import Recorded
 
@@ -28,10 +29,6 @@ class Backlog:
     bytes: int = 0
 
 
-def _nothing(_: Writer) -> None:
-    """Nobody is told of entries any more."""
-
-
 class Scribe:
     """`done` and `position` are the last numbers of outcomes and events; `waits` the calls whose waits the database
     knows; `fertile` has the first entry say that the workflow got on. `opened` is called with each new entry."""
@@ -47,7 +44,9 @@ class Scribe:
         backlog: Backlog,
         opened: Callable[[Writer], None],
     ) -> None:
-        self._writer, self._id, self._opened = writer, writer.id, opened
+        self._writer: Writer | None = writer
+        """Who it writes for; None when that is over."""
+        self._id, self._opened = writer.id, opened
         self._done, self._position, self._fertile = done, position, fertile
         self._backlog = backlog
         self._sizes: dict[int, int] = {}
@@ -72,6 +71,8 @@ class Scribe:
     def entry(self) -> Entry:
         """The open entry; a new one is announced."""
         if self._entry is None:
+            if self._writer is None:
+                raise Aborted("Nothing of the workflow is recorded any more.")
             self.serial += 1
             self._entry = Entry(self._writer, self.serial, fertile=self._fertile)
             self._fertile = False
@@ -115,8 +116,8 @@ class Scribe:
                 future.exception()  # whoever does not wait for it need not hear of it
 
     def detach(self) -> None:
-        """Nothing is written any more."""
-        self._opened = _nothing
+        """Nothing is written any more. Who was written for refers to this one, so this one lets go."""
+        self._writer = None
 
     def _weigh(self, entry: Entry) -> None:
         self._backlog.bytes += entry.size - self._sizes.get(entry.serial, 0)
