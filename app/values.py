@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from app import lifting
 from app.errors import MOST_FAULTS, Fault, InvalidRequest, MalformedJson, ValueTooLarge
 from app.model import JsonText
 
@@ -34,9 +35,6 @@ _INTEGRAL_DOUBLE = re.compile(r"\.0(?!\d)")
 _NUMBERS = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY = 300
 _SAMPLES = 4
-_LONG = 4_096
-"""Characters from which a string is worth a way of its own: it is most of what large values are made of."""
-_STRINGS = 1_000
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOTALL)
@@ -44,14 +42,33 @@ _STRUCTURE = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|([\[\]{},])', re.DOT
 
 def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Read one JSON document. An envelope around a value raises `max_depth` by its own levels."""
+    if isinstance(raw, bytes) and len(raw) > lifting.LONG and (lifted := lifting.lift(raw)) is not None:
+        try:
+            return lifted.put_back(_read_plain(lifted.rest, max_depth))
+        except (ValueError, RecursionError, _Refused):
+            # There is something to be said of it, and of the document as it came.
+            pass
+    return _read(raw, max_depth)
+
+
+def _read_plain(raw: bytes, max_depth: int) -> Any:
+    """The value of a document of which there is nothing to be said; of another, an error that says nothing either."""
+    if b"\\u" in raw or _has_tricky_numbers(raw):
+        raise _Refused
+    value = _usual.decode(raw.decode())
+    if _may_be_deeper(raw, max_depth) and _deeper_than(value, max_depth):
+        raise _Refused
+    return value
+
+
+def _read(raw: bytes | str, max_depth: int) -> Any:
     try:
         text, plain = (raw, raw.encode("utf-8", "replace")) if isinstance(raw, str) else (raw.decode("utf-8"), raw)
     except UnicodeDecodeError as error:
         raise MalformedJson(f"The body is not JSON: byte {error.start} is not UTF-8.") from None
-    bare = _without_strings(plain) if len(plain) > _LONG else plain
-    decoder = _careful if _has_tricky_numbers(bare) else _usual
+    decoder = _careful if _has_tricky_numbers(plain) else _usual
     # To look for one character takes a fiftieth of the time that it takes to look for two.
-    suspect = "\\" in text and "\\u" in text and ("\\u0000" in text or "\\ud" in text or "\\uD" in text)
+    suspect = "\\" in text and ("\\u0000" in text or "\\ud" in text or "\\uD" in text)
     suspect = suspect or (isinstance(raw, str) and not raw.isascii())
     try:
         try:
@@ -62,7 +79,7 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
         raise MalformedJson(f"The body is not JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
         raise InvalidRequest(Fault(_TOO_DEEP, _deep_place(text, max_depth))) from None
-    if suspect or (_may_be_deeper(bare, max_depth) and _deeper_than(value, max_depth)):
+    if suspect or (_may_be_deeper(plain, max_depth) and _deeper_than(value, max_depth)):
         faults = check(value, max_depth=max_depth)
         if faults:
             raise InvalidRequest(*faults)
@@ -71,7 +88,7 @@ def parse(raw: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
 
 def encode(value: Any, *, pointer: str = "") -> JsonText:
     """The compact text of a plain JSON value: members in their order, integers exact, doubles as doubles."""
-    long = type(value) is str and len(value) > _LONG
+    long = type(value) is str and len(value) > lifting.LONG
     try:
         if long:
             # It writes the same as the other in a quarter of the time.
@@ -104,8 +121,11 @@ quote: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
 
 def decode(text: str) -> Any:
     """Read text that `encode` made."""
-    if text[0] == text[-1] == '"' and "\\" not in text:
-        return text[1:-1]
+    if text[0] == text[-1] == '"':
+        if "\\" not in text:
+            return text[1:-1]
+        if len(text) > lifting.LONG:
+            return from_json(text)
     return json.loads(text)
 
 
@@ -234,24 +254,6 @@ def _is_canonical(text: str) -> bool:
     return text[0] == '"' and text.isascii() and "\x7f" not in text
 
 
-def _without_strings(plain: bytes) -> bytes:
-    """A document with its strings empty, if there are few of them; else as it is. What is looked for in the text of
-    numbers and containers is found in either; but this takes no time for each letter of a long string."""
-    pieces = plain.split(b'"', _STRINGS)
-    if len(pieces) > _STRINGS:
-        return plain
-    bare = []
-    within = False
-    for piece in pieces:
-        if not within:
-            bare.append(piece)
-            within = True
-        elif (len(piece) - len(piece.rstrip(b"\\"))) % 2 == 0:
-            # Otherwise the quote behind it is one of the string's own.
-            within = False
-    return b'""'.join(bare)
-
-
 def _has_tricky_numbers(plain: bytes) -> bool:
     """Whether a number may be beyond a double, or have too many digits: one with an exponent, or a long one."""
     return b"0e" in plain.translate(_NUMBERS) or _has_many_digits(plain)
@@ -283,7 +285,7 @@ def _may_be_deeper(plain: bytes, limit: int) -> bool:
 
 def _more_brackets_than(plain: bytes, limit: int) -> bool:
     """Whether it opens more of them. In a long text it takes longer to count all than to look for the first few."""
-    if len(plain) < _LONG:
+    if len(plain) < lifting.LONG:
         return plain.count(b"[") + plain.count(b"{") > limit
     opened = 0
     for bracket in (b"[", b"{"):
