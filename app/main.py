@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import uvloop
 from starlette.routing import BaseRoute
 
-from app import telemetry
+from app import memory, telemetry
 from app.api import openapi as document
 from app.api.application import build
 from app.authoring import loading
@@ -194,6 +194,7 @@ async def _serve(settings: Settings, url: str, listener: socket.socket, place: P
         # for 100 ms about once a second of load.
         gc.collect()
         gc.freeze()
+        memory.keep()
         # What a request leaves is freed as it goes. To look for circles after each 700 objects finds none of them.
         gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
         started = place.tell_ready if place else _announcement(settings, own_url)
