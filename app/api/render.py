@@ -85,15 +85,12 @@ def text(value: str | None) -> str:
 
 def workflow(item: Workflow, include: frozenset[str] = EVERYTHING, *, more: str = "") -> str:
     """`more` is the text of further members, each after a comma."""
-    values = "".join(
-        [
-            f'"{name}":{value or "null"},'
-            for name, value in (("input", item.input), ("output", item.output), ("error", item.error))
-            if name in include
-        ]
-    )
-    return (
-        f'{{"id":"{item.id}","name":"{item.name}","version":"{item.version}","status":"{item.status}",{values}'
+    # All of it is put together once, with values that may be large.
+    pieces = [f'{{"id":"{item.id}","name":"{item.name}","version":"{item.version}","status":"{item.status}",']
+    for name, value in (("input", item.input), ("output", item.output), ("error", item.error)):
+        if name in include:
+            pieces += (f'"{name}":', value or "null", ",")
+    pieces.append(
         f'"tags":{item.tags},"queue":{text(item.queue)},"priority":{item.priority},'
         f'"partition":{text(item.partition)},"deduplication_id":{text(item.deduplication_id)},'
         f'"parent_id":{text(item.parent_id)},"forked_from":{text(item.forked_from)},'
@@ -102,6 +99,7 @@ def workflow(item: Workflow, include: frozenset[str] = EVERYTHING, *, more: str 
         f'"updated_at":{time(item.updated_at)},"completed_at":{time(item.completed_at)},'
         f'"deadline":{time(item.deadline)},"wake_at":{time(item.wake_at)}{more}}}'
     )
+    return "".join(pieces)
 
 
 def state(found: Event | None, after: int, status: Status) -> str:
@@ -111,9 +109,9 @@ def state(found: Event | None, after: int, status: Status) -> str:
     return "never" if status.terminal else "pending"
 
 
-def event(workflow_id: str, key: str, found: Event | None, status: Status, how: str = "set") -> Json:
+def event(workflow_id: str, key: str, found: Event | None, status: Status, how: str = "set") -> str:
     value, position, set_at = ("null", 0, None) if found is None else (found.value, found.position, found.set_at)
-    return Json(
+    return (
         f'{{"workflow_id":"{workflow_id}","key":{quote(key)},"state":"{how}","value":{value},'
         f'"position":{position},"set_at":{time(set_at)},"workflow_status":"{status}"}}'
     )
