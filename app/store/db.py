@@ -295,9 +295,9 @@ class Line:
         async with self._lock:
             connection = await self._open()
             try:
+                if self._wire is not None:
+                    return await self._wire.rows(statement, params)
                 with _watched(connection):
-                    if self._wire is not None:
-                        return await self._wire.rows(statement, params)
                     return await sessions.rows_told(connection, self._told, statement, params)
             except BaseException as error:
                 # Also when cancelled: what is on its way would answer the next statement.
@@ -325,7 +325,9 @@ class Line:
                 raise
 
     async def _open(self) -> Connection:
-        if self._connection is None or abandoned(self._connection):
+        if self._connection is not None and abandoned(self._connection):
+            await self.close()
+        if self._connection is None:
             connection = await self._database.connect(self._duty, settings=self._settings)
             try:
                 if self._opened is not None:
@@ -334,9 +336,8 @@ class Line:
             except BaseException:
                 await close(connection)
                 raise
-            await self.close()
             self._connection = connection
-            self._wire = Wire(connection) if direct(connection) else None
+            self._wire = Wire(connection, patience=PATIENCE) if direct(connection) else None
         return self._connection
 
     async def _drop_if_broken(self, connection: Connection, error: BaseException) -> None:

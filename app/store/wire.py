@@ -20,6 +20,13 @@ import psycopg
 from psycopg import errors, pq
 from psycopg.adapt import PyFormat, Transformer
 
+from app.store import sessions
+
+LOOK = 0.1
+"""Seconds after which one looks for an answer that was not heard of. uvloop tells of a socket that has an error once,
+and is silent from then on: a server that dies before it has read a statement says farewell first, and resets the
+connection after that."""
+
 _PLACE = re.compile(r"%\((\w+)\)([sb])|%%")
 _ROWS = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK})
 _TO_BE_ESCAPED = re.compile(r'["\\]')
@@ -29,14 +36,21 @@ _SEPARATOR = '","'
 class Wire:
     """One statement at a time; whoever shares it sees to that."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: sessions.Connection, *, patience: float) -> None:
+        """`patience`: seconds after which a server that has not answered is given up, as one that is not there."""
+        self._patience, self._deadline = patience, 0.0
         self._connection, self._pgconn = connection, connection.pgconn
         self._loop = asyncio.get_running_loop()
         self._values = Transformer(connection)
         self._prepared: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._makers: dict[str, Callable[[Sequence[Any]], Any]] = {}
-        self._answered: asyncio.Future[None] | None = None
+        self._awaited: asyncio.Future[None] | None = None
+        """Done when the server has answered, or has taken all of a long statement."""
+        self._next_look: asyncio.TimerHandle | None = None
         self._watched: int | None = None
+        """The socket, while it is watched. libpq closes it at once when it finds the connection lost, and the next one
+        may well get its number: by then it must not be watched any more."""
+        self._flushing = False
 
     async def rows(self, statement: str, params: Mapping[str, Any]) -> Sequence[Any]:
         """Run a statement and fetch what it returns, as named tuples; raises what the driver raises."""
@@ -64,6 +78,7 @@ class Wire:
         """Leave the socket to the driver, or to be closed."""
         if self._watched is not None:
             self._loop.remove_reader(self._watched)
+            self._loop.remove_writer(self._watched)
             self._watched = None
 
     async def _answer(self) -> pq.abc.PGresult:
@@ -71,6 +86,7 @@ class Wire:
         if self._watched is None:
             self._watched = self._pgconn.socket
             self._loop.add_reader(self._watched, self._readable)
+        self._deadline = self._loop.time() + self._patience
         if self._pgconn.flush():
             await self._flushed()
         results = []
@@ -85,50 +101,71 @@ class Wire:
         return results[0]
 
     async def _next(self) -> pq.abc.PGresult | None:
-        # Also when a result is there already: the end may still be on its way.
-        if self._pgconn.is_busy():
-            self._answered = self._loop.create_future()
-            try:
-                await self._answered
-            finally:
-                self._answered = None
+        # Also when a result is there already: the end may still be on its way. Of a lost connection libpq has an error.
+        if self._watched is not None and self._pgconn.is_busy():
+            await self._woken()
         return self._pgconn.get_result()
+
+    async def _woken(self) -> None:
+        self._awaited = self._loop.create_future()
+        self._next_look = self._loop.call_later(LOOK, self._look)
+        try:
+            await self._awaited
+        finally:
+            self._awaited = None
+            self._next_look.cancel()
+
+    def _look(self) -> None:
+        self._next_look = self._loop.call_later(LOOK, self._look)
+        if self._loop.time() > self._deadline:
+            sessions.hang_up(self._connection)
+        if self._flushing:
+            self._writable()
+        self._readable()
+
+    def _wake(self, error: Exception | None = None) -> None:
+        if self._awaited is None or self._awaited.done():
+            return
+        if error is None:
+            self._awaited.set_result(None)
+        else:
+            self._awaited.set_exception(error)
 
     async def _flushed(self) -> None:
         """Returns when all of a long statement has gone out. What comes in meanwhile is read, else the server might
         not read on."""
-        socket = self._pgconn.socket
-        done: asyncio.Future[None] = self._loop.create_future()
-
-        def go_on() -> None:
-            try:
-                unsent = self._pgconn.flush()
-            except psycopg.Error as error:
-                self._loop.remove_writer(socket)
-                if not done.done():
-                    done.set_exception(error)
-            else:
-                if not unsent and not done.done():
-                    done.set_result(None)
-
-        self._loop.add_writer(socket, go_on)
+        self._flushing = True
+        self._loop.add_writer(self._pgconn.socket, self._writable)
         try:
-            await done
+            await self._woken()
         finally:
-            self._loop.remove_writer(socket)
+            self._flushing = False
+            if self._watched is not None:
+                self._loop.remove_writer(self._watched)
+
+    def _writable(self) -> None:
+        try:
+            unsent = self._pgconn.flush()
+        except psycopg.Error as error:
+            self._lost(error)
+        else:
+            if not unsent:
+                self._wake()
 
     def _readable(self) -> None:
         try:
             self._pgconn.consume_input()
             busy = self._pgconn.is_busy()
         except psycopg.Error as error:
-            # The end of a stream stays readable for ever. Whoever comes next is told by libpq.
-            self.rest()
-            if self._answered is not None and not self._answered.done():
-                self._answered.set_exception(error)
-            return
-        if not busy and self._answered is not None and not self._answered.done():
-            self._answered.set_result(None)
+            self._lost(error)
+        else:
+            if not busy and not self._flushing:
+                self._wake()
+
+    def _lost(self, error: psycopg.Error) -> None:
+        # The end of a stream stays readable for ever. Whoever comes next is told by libpq.
+        self.rest()
+        self._wake(error)
 
     async def _call_off(self) -> None:
         """Nobody waits for the statement any more: have the server stop it, and read its answer. A connection that is

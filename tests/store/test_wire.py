@@ -1,19 +1,58 @@
 """Statements that are sent without the driver's cursor: what goes out comes back, and no answer is another's."""
 
 import asyncio
+import select
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from app.store import db
 from tests.support.sessions import observer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 ASLEEP = "select 1 from pg_stat_activity where pid = %(pid)s and state = 'active' and query like '%%pg_sleep%%'"
 PID = "select pg_backend_pid() as pid"
 TEXTS = ["plain", "", 'a quote " in it', "a back\\slash", 'both \\" of them', '","', "{}", "null", "NULL", "ö 🙂", " "]
+
+FAREWELL = b"SWARNING\0C57P02\0Mterminating connection because of crash of another server process\0\0"
+
+
+class Mortal:
+    """Passes all bytes of one connection on to a database, until it dies of the next ones that come in: it says
+    farewell as a server does whose cluster crashes, and leaves unread what was sent to it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._there = make_url(url)
+        self._here = socket.socket(socket.AF_UNIX)
+        self._here.bind(str(folder / ".s.PGSQL.5432"))
+        self._here.listen()
+        here = self._there.set(host=None, port=None).update_query_dict({"host": str(folder)})
+        self.url = here.render_as_string(hide_password=False)
+        self.dying = threading.Event()
+
+    def serve(self) -> None:
+        with self._here, self._here.accept()[0] as client, self._connected() as server:
+            other = {client: server, server: client}
+            while True:
+                for end in select.select([client, server], [], [])[0]:
+                    if self.dying.is_set():
+                        client.sendall(b"N" + (len(FAREWELL) + 4).to_bytes(4) + FAREWELL)
+                        return
+                    other[end].sendall(end.recv(65_536))
+
+    def _connected(self) -> socket.socket:
+        folder = self._there.query.get("host")
+        if folder is None:
+            return socket.create_connection((self._there.host, self._there.port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{folder}/.s.PGSQL.5432")
+        return server
 
 
 @asynccontextmanager
@@ -117,6 +156,19 @@ async def test_a_session_that_is_ended_under_a_statement_is_a_lost_one(database_
             await sleeping
         assert db.verdict(lost.value) is db.Verdict.LOST
         assert await pid(line) != before
+
+
+async def test_a_server_that_dies_before_it_has_read_a_statement_is_missed_at_once(database_url: str, tmp_path: Path):
+    mortal = Mortal(database_url, tmp_path)
+    served = asyncio.create_task(asyncio.to_thread(mortal.serve))
+    async with wired(mortal.url) as line:
+        await pid(line)
+        mortal.dying.set()
+        with pytest.raises(psycopg.OperationalError) as lost:
+            async with asyncio.timeout(PATIENCE):
+                await pid(line)
+        assert db.verdict(lost.value) is db.Verdict.LOST
+    await served
 
 
 async def test_statements_and_transactions_take_turns_on_a_line(database_url: str):
