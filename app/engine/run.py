@@ -186,6 +186,10 @@ class Run:
         under_way = any(call.begun and call.effect.waiting is None for call in self._calls.values())
         return under_way or not self._scribe.all_committed
 
+    def publishing(self, keys: Sequence[str]) -> bool:
+        """Whether sets of all these keys are on their way to the database, together."""
+        return self._scribe.publishing(keys)
+
     def resume(self, generation: int) -> None:
         """Go on in place, in the next generation, after a park."""
         self.generation = generation

@@ -105,7 +105,7 @@ class Runtime:
             id=self.executor_id,
             published=self._published,
         )
-        self.views = Views(database, lookup=self._lookup, hub=self.hub)
+        self.views = Views(database, lookup=self._lookup, hub=self.hub, publishing=self._executor.publishing)
         self._pulse = Pulse(
             database,
             clock=self._clock,

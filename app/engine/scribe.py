@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,8 +49,8 @@ class Scribe:
         self._id, self._opened = writer.id, opened
         self._done, self._position, self._fertile = done, position, fertile
         self._backlog = backlog
-        self._sizes: dict[int, int] = {}
-        """Bytes of entries that are not committed, by number."""
+        self._uncommitted: dict[int, Entry] = {}
+        """By number."""
         self._entry: Entry | None = None
         self._written = set(waits)
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
@@ -74,7 +74,7 @@ class Scribe:
             if self._writer is None:
                 raise Aborted("Nothing of the workflow is recorded any more.")
             self.serial += 1
-            self._entry = Entry(self._writer, self.serial, fertile=self._fertile)
+            self._entry = self._uncommitted[self.serial] = Entry(self._writer, self.serial, fertile=self._fertile)
             self._fertile = False
             self._opened(self._writer)
         return self._entry
@@ -115,13 +115,17 @@ class Scribe:
                 future.set_exception(reason)
                 future.exception()  # whoever does not wait for it need not hear of it
 
+    def publishing(self, keys: Sequence[str]) -> bool:
+        """Whether one commit that is still to come sets all of these keys."""
+        return any(all(key in entry.sets for key in keys) for entry in self._uncommitted.values())
+
     def detach(self) -> None:
         """Nothing is written any more. Who was written for refers to this one, so this one lets go."""
         self._writer = None
 
     def _weigh(self, entry: Entry) -> None:
-        self._backlog.bytes += entry.size - self._sizes.get(entry.serial, 0)
-        self._sizes[entry.serial] = entry.size
+        self._backlog.bytes += entry.size - entry.weighed
+        entry.weighed = entry.size
         self.heavy = (
             self.heavy
             or entry.rows > MAX_RECORDS
@@ -131,8 +135,8 @@ class Scribe:
 
     def _lighten(self, serial: int) -> None:
         self.heavy = False
-        for number in [number for number in self._sizes if number <= serial]:
-            self._backlog.bytes -= self._sizes.pop(number)
+        for number in [number for number in self._uncommitted if number <= serial]:
+            self._backlog.bytes -= self._uncommitted.pop(number).weighed
 
     # ---- what happens
 

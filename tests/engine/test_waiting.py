@@ -293,7 +293,7 @@ async def test_a_sleep_is_never_short_whatever_happens_meanwhile(either: Engine)
     @engine.workflow
     async def sleeps(ctx: Context) -> None:
         await ctx.set_event("asleep", True)
-        await ctx.sleep(0.4)
+        await ctx.sleep(1)
         await ctx.set_event("awake", True)
 
     id = await engine.begin(sleeps)
@@ -304,7 +304,7 @@ async def test_a_sleep_is_never_short_whatever_happens_meanwhile(either: Engine)
     await engine.send(id, "noise")
     await engine.output(id)
     asleep, awake = await engine.log(id)
-    assert awake["set_at"] >= wait["deadline"] >= asleep["set_at"] + timedelta(seconds=0.4)
+    assert awake["set_at"] >= wait["deadline"] >= asleep["set_at"] + timedelta(seconds=1)
     assert awake["set_at"] < wait["deadline"] + timedelta(seconds=0.5)
 
 

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 CROSSINGS = "tests/store/test_crossings.py"
+FIRST_LOOKS = "tests/engine/test_first_looks.py"
 WAITS = "tests/engine/test_traps_waits.py"
 
 MUTANTS = [
@@ -157,6 +158,27 @@ MUTANTS = [
         ("    if not all(key in commit.events for key in keys):\n        return None\n", ""),
         ("{key: commit.events[key] for key in keys}", "{key: commit.events.get(key) for key in keys}"),
         tests=["tests/guarantees/test_told_commits.py::test_a_commit_that_has_not_set_all_of_it_is_a_reason_to_look"],
+    ),
+    mutant(
+        "a look while the commit is on its way",
+        "a read that comes while its event is being committed is answered from that commit",
+        "engine/views.py",
+        ("                soon=self._publishing(id, keys),\n", ""),
+        tests=[f"{FIRST_LOOKS}::test_it_is_answered_from_the_commit_without_a_look"],
+    ),
+    mutant(
+        "no look while the commit is on its way",
+        "a commit that takes long keeps nobody from what is there",
+        "engine/views.py",
+        ("await watch.wait(min(timeout, ON_ITS_WAY))", "await watch.wait(timeout)"),
+        tests=[f"{FIRST_LOOKS}::test_it_looks_when_the_commit_takes_long"],
+    ),
+    mutant(
+        "a part of what is on its way is waited for as all of it",
+        "a read waits for a commit only when that brings all that it wants",
+        "engine/scribe.py",
+        ("return any(all(key in entry.sets for", "return any(any(key in entry.sets for"),
+        tests=[f"{FIRST_LOOKS}::test_it_looks_at_once_for_what_the_commit_does_not_bring"],
     ),
     mutant(
         "registered after the start",

@@ -149,4 +149,14 @@ MUTANTS = [
         ('    "enable_seqscan": "off",\n    "enable_mergejoin": "off",\n', ""),
         tests=["tests/engine/test_plans.py::test_a_plan_made_on_empty_tables_serves_full_ones"],
     ),
+    mutant(
+        "nobody looks after a silent connection",
+        "a server that dies before it has read a statement is missed at once",
+        "store/wire.py",
+        (
+            "create_future()\n        self._next_look = self._loop.call_later(LOOK,",
+            "create_future()\n        self._next_look = self._loop.call_later(3600,",
+        ),
+        tests=["tests/store/test_wire.py::test_a_server_that_dies_before_it_has_read_a_statement_is_missed_at_once"],
+    ),
 ]
