@@ -44,6 +44,10 @@ def logger(component: str) -> Logger:
     return bound
 
 
+_processors: list[Processor] = []
+"""One list for all times, since a logger in use keeps the one that it began with."""
+
+
 def configure(level: str = "info", form: str = "console", *, process: int | None = None) -> None:
     """Send everything of this level and above to stderr, for people (`console`) or machines (`json`).
 
@@ -59,8 +63,9 @@ def configure(level: str = "info", form: str = "console", *, process: int | None
     ]
     if process is not None:
         shared.insert(0, _number(process))
+    _processors[:] = [*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

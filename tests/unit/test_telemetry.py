@@ -89,3 +89,14 @@ def test_long_strings_cost_no_more_than_what_is_kept_of_them(capsys, text: str):
     telemetry.logger("app.test").error("long", text=text, exception=text)
     assert time.perf_counter() - began < 1
     assert len(capsys.readouterr().err) < 20_000
+
+
+def test_who_logs_already_goes_over_to_a_new_form(capsys):
+    telemetry.configure("info", "json")
+    logger = telemetry.logger("app.engine.hub").bind()
+    logger.info("before")
+    telemetry.configure("info", "json", process=2)
+    logger.info("after")
+    before, after = lines(capsys)
+    assert "process" not in before
+    assert after["process"] == 2
