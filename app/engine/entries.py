@@ -70,7 +70,6 @@ class Entry:
         "waited",
         "waits",
         "wake_at",
-        "weighed",
         "writer",
     )
 
@@ -95,8 +94,6 @@ class Entry:
         self.error: JsonText | None = None
         self.wake_at: str | None = None
         self.rows, self.size = 1, 0
-        self.weighed = 0
-        """Bytes of it that count in what is uncommitted of all workflows."""
         self.again = False
         """Whether it may have been committed already, without an answer."""
 

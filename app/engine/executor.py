@@ -106,10 +106,10 @@ class Executor(Service):
         run = self._runs.get(WorkflowId(id)) or self._parked.get(WorkflowId(id))
         return (run is not None and run.generation == generation) or (id, generation) in self._coming
 
-    def publishing(self, id: WorkflowId, keys: Sequence[str]) -> bool:
-        """Whether a workflow runs here, and sets of all these keys are on their way to the database, together."""
+    def unset(self, id: WorkflowId, key: str) -> bool:
+        """Whether a workflow runs here, and has never set this key as far as that is committed."""
         run = self._runs.get(id)
-        return run is not None and run.publishing(keys)
+        return run is not None and run.unset(key)
 
     # ---- running
 

@@ -186,9 +186,9 @@ class Run:
         under_way = any(call.begun and call.effect.waiting is None for call in self._calls.values())
         return under_way or not self._scribe.all_committed
 
-    def publishing(self, keys: Sequence[str]) -> bool:
-        """Whether sets of all these keys are on their way to the database, together."""
-        return self._scribe.publishing(keys)
+    def unset(self, key: str) -> bool:
+        """Whether it has never set this key, as far as that is committed. False may also mean that it isn't known."""
+        return self._scribe.unset(key)
 
     def resume(self, generation: int) -> None:
         """Go on in place, in the next generation, after a park."""

@@ -105,7 +105,7 @@ class Runtime:
             id=self.executor_id,
             published=self._published,
         )
-        self.views = Views(database, lookup=self._lookup, hub=self.hub, publishing=self._executor.publishing)
+        self.views = Views(database, lookup=self._lookup, hub=self.hub, unset=self._executor.unset)
         self._pulse = Pulse(
             database,
             clock=self._clock,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,8 @@ MAX_RECORDS = 1_000
 MAX_PENDING_BYTES = 4 * 1_048_576
 """A workflow with more than this uncommitted stands still until it is."""
 MAX_ALL_BYTES = 64 * 1_048_576
+MAX_KEYS = 100
+"""Keys of one workflow of which it is kept whether they were set."""
 SHARE = 65_536
 """When more than this is uncommitted of all workflows of a process, one stands still with so many bytes of it."""
 
@@ -49,8 +51,10 @@ class Scribe:
         self._id, self._opened = writer.id, opened
         self._done, self._position, self._fertile = done, position, fertile
         self._backlog = backlog
-        self._uncommitted: dict[int, Entry] = {}
-        """By number."""
+        self._sizes: dict[int, int] = {}
+        """Bytes of entries that are not committed, by number."""
+        self._first_set: dict[str, int] | None = {} if position == 0 else None
+        """The entries that set each key first, by number; None: not known."""
         self._entry: Entry | None = None
         self._written = set(waits)
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
@@ -74,7 +78,7 @@ class Scribe:
             if self._writer is None:
                 raise Aborted("Nothing of the workflow is recorded any more.")
             self.serial += 1
-            self._entry = self._uncommitted[self.serial] = Entry(self._writer, self.serial, fertile=self._fertile)
+            self._entry = Entry(self._writer, self.serial, fertile=self._fertile)
             self._fertile = False
             self._opened(self._writer)
         return self._entry
@@ -115,17 +119,17 @@ class Scribe:
                 future.set_exception(reason)
                 future.exception()  # whoever does not wait for it need not hear of it
 
-    def publishing(self, keys: Sequence[str]) -> bool:
-        """Whether one commit that is still to come sets all of these keys."""
-        return any(all(key in entry.sets for key in keys) for entry in self._uncommitted.values())
+    def unset(self, key: str) -> bool:
+        """Whether this key was never set, as far as that is committed. False may also mean that it isn't known."""
+        return self._first_set is not None and self._first_set.get(key, self.serial + 1) > self.committed
 
     def detach(self) -> None:
         """Nothing is written any more. Who was written for refers to this one, so this one lets go."""
         self._writer = None
 
     def _weigh(self, entry: Entry) -> None:
-        self._backlog.bytes += entry.size - entry.weighed
-        entry.weighed = entry.size
+        self._backlog.bytes += entry.size - self._sizes.get(entry.serial, 0)
+        self._sizes[entry.serial] = entry.size
         self.heavy = (
             self.heavy
             or entry.rows > MAX_RECORDS
@@ -135,8 +139,8 @@ class Scribe:
 
     def _lighten(self, serial: int) -> None:
         self.heavy = False
-        for number in [number for number in self._uncommitted if number <= serial]:
-            self._backlog.bytes -= self._uncommitted.pop(number).weighed
+        for number in [number for number in self._sizes if number <= serial]:
+            self._backlog.bytes -= self._sizes.pop(number)
 
     # ---- what happens
 
@@ -184,6 +188,10 @@ class Scribe:
         entry = self.entry()
         self._position += 1
         entry.sets[key] = (self._position, value)
+        if self._first_set is not None:
+            self._first_set.setdefault(key, entry.serial)
+            if len(self._first_set) > MAX_KEYS:
+                self._first_set = None
         row = (
             f'{{"id":"{self._id}","position":{self._position},"key":{values.quote(key)},"done":{self._done}'
             f',"step":{"null" if step is None else step}'

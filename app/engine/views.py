@@ -2,7 +2,7 @@
 
 A waiting read registers with the hub, looks, and waits; it holds no connection and no thread. What wakes it is a reason
 to look again; only when it was a commit of this process that has set all that is waited for, there is nothing left to
-look for. Where such a commit is on its way when the request comes, it is waited for before the first look.
+look for. A workflow that runs here gets a moment to set what it has not set yet, before the first look.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PAGE_BYTES = 8 * 1_048_576
 """Values on one page, about."""
 LAST_LOOK = 0.25
 """Seconds that the read at the end of a wait may take."""
-ON_ITS_WAY = 0.05
-"""Seconds for which a commit that is on its way may spare the first look."""
+HEAD_START = 0.05
+"""Seconds for which a workflow that runs here may spare the first look for what it has not set yet."""
 PAUSE = 0.2
 """Seconds between reads of a waiting request while the database is away."""
 
@@ -69,10 +69,10 @@ class Views:
         *,
         lookup: Lookup,
         hub: Hub,
-        publishing: Callable[[WorkflowId, Sequence[str]], bool],
+        unset: Callable[[WorkflowId, str], bool],
     ) -> None:
-        """`publishing`: whether this process is about to commit sets of all these keys of a workflow, together."""
-        self._database, self._lookup, self._hub, self._publishing = database, lookup, hub, publishing
+        """`unset`: whether a workflow runs here, and has never set a key as far as that is committed."""
+        self._database, self._lookup, self._hub, self._unset = database, lookup, hub, unset
 
     # ---- one workflow
 
@@ -90,6 +90,7 @@ class Views:
                     lambda: self._status(id),
                     lambda status: status.terminal,
                     told=lambda commit: commit.status,
+                    soon=self._unset(id, END),
                 )
         return await self._lookup.workflow(id)
 
@@ -103,6 +104,7 @@ class Views:
 
     async def events(self, id: WorkflowId, keys: Sequence[str], *, mode: Mode, after: int, timeout: float) -> Reading:
         """Waits until all (or any) of the keys are set after `after`, or that can't come, or the time is up."""
+        unset = any if mode is Mode.ALL else all
         with self._hub.watch(id, _place(keys)) as watch:
             return await self._until(
                 watch,
@@ -110,7 +112,7 @@ class Views:
                 lambda: self._read(id, keys),
                 lambda reading: _decided(reading, keys, mode, after),
                 told=lambda commit: _told(id, keys, commit),
-                soon=self._publishing(id, keys),
+                soon=unset(self._unset(id, key) for key in keys),
             )
 
     async def first_events(
@@ -206,11 +208,11 @@ class Views:
         soon: bool = False,
     ) -> T:
         """`seen` is what was seen since the watch is on, if anything was; `told` is what a look would see that was made
-        at a commit, as far as that alone tells; `soon`: one that tells all is on its way."""
+        at a commit, as far as that alone tells; `soon`: a look would find nothing, and a commit may be on its way."""
         # Not the loop's clock, which stands still while the loop is busy: by that one it would end too early.
         end = time.monotonic() + timeout
         if soon and timeout > 0 and not self._hub.draining:
-            await watch.wait(min(timeout, ON_ITS_WAY))
+            await watch.wait(min(timeout, HEAD_START))
             seen = told(watch.commit) if told and watch.commit else None
         seen = seen or await look()
         while not enough(seen):

@@ -75,12 +75,13 @@ async def test_what_a_commit_tells_is_what_a_look_sees(engine: Engine, function)
 
     engine.workflow(work)
     id = await engine.begin("work")
-    async with under_way(read(engine, id, "k")) as reading:
-        await waiting(engine)
-        with looks() as made:
+    with looks() as made:
+        async with under_way(read(engine, id, "k")) as reading:
+            await waiting(engine)
+            made.clear()
             await engine.send(id, "go")
             told = await asyncio.wait_for(reading, 5 * PATIENCE)
-            assert made == [], "it was not the commit that told"
+        assert made == [], "it was not the commit that told"
     if function is park:
         await engine.becomes(id, "WAITING")
     else:
@@ -103,12 +104,13 @@ async def test_a_commit_that_has_not_set_all_of_it_is_a_reason_to_look(engine: E
     engine.workflow(work)
     id = await engine.begin("work")
     await engine.published(id, "k", 1)
-    async with under_way(read(engine, id, "k", "l")) as reading:
-        await waiting(engine)
-        with looks() as made:
+    with looks() as made:
+        async with under_way(read(engine, id, "k", "l")) as reading:
+            await waiting(engine)
+            made.clear()
             await engine.send(id, "go")
             told = await asyncio.wait_for(reading, 5 * PATIENCE)
-            assert made
+        assert made
     assert [event and event.value for event in told.events.values()] == ["1", "2"]
 
 
