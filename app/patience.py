@@ -7,6 +7,7 @@ has long been there. Who only looks at the clock then takes the database for dea
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -129,7 +130,7 @@ class Vigil(Generic[W]):
         self._limit: Limit | None = None
 
     def enter(self, who: W) -> None:
-        self._waiting[who] = asyncio.get_running_loop().time()
+        self._waiting[who] = time.monotonic()
         if self._limit is None:
             self._limit = Limit(self._patience, self._look)
 
@@ -138,11 +139,11 @@ class Vigil(Generic[W]):
 
     def answered(self) -> None:
         """Somebody was."""
-        self._answered_at = asyncio.get_running_loop().time()
+        self._answered_at = time.monotonic()
 
     def _look(self) -> None:
         self._limit = None
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while self._waiting:
             who, since = next(iter(self._waiting.items()))
             left = max(since, self._answered_at) + self._patience - now

@@ -220,7 +220,7 @@ _careful = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse, 
 _lenient = json.JSONDecoder(object_pairs_hook=_ambiguous_members, parse_int=_any_integer)
 
 
-def _encoder(**options: Any) -> Callable[[Any], str]:
+def encoder(**options: Any) -> Callable[[Any], str]:
     """`json.JSONEncoder(**options).encode`, for many small values, that are no circles.
 
     That one makes what works for it, in C, anew for each value, which takes longer than to write a small one. Python
@@ -245,8 +245,8 @@ def _encoder(**options: Any) -> Callable[[Any], str]:
     return lambda value: quoted(value) if isinstance(value, str) else "".join(parts(value, 0))
 
 
-_compact = _encoder(ensure_ascii=False, allow_nan=False)
-_sorted = _encoder(sort_keys=True)
+_compact = encoder(ensure_ascii=False, allow_nan=False)
+_sorted = encoder(sort_keys=True)
 
 
 def _is_canonical(text: str) -> bool:

@@ -58,21 +58,36 @@ def respond(
     return Rendered(body, status, fields)
 
 
-def time(moment: datetime | None) -> str:
-    if moment is None:
-        return "null"
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    # Twice as fast as isoformat(), which has to ask for the offset; there are some in every answer.
-    return _TIME % (
-        moment.year,
-        moment.month,
-        moment.day,
-        moment.hour,
-        moment.minute,
-        moment.second,
-        moment.microsecond,
-    )
+class _Times:
+    """Writes times. The last one is kept: what was committed together has the same one."""
+
+    def __init__(self) -> None:
+        self._last: datetime | None = None
+        self._text = ""
+
+    def __call__(self, moment: datetime | None) -> str:
+        if moment is None:
+            return "null"
+        if moment is not self._last:
+            self._last, self._text = moment, self._write(moment)
+        return self._text
+
+    def _write(self, moment: datetime) -> str:
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+        # Twice as fast as isoformat(), which has to ask for the offset.
+        return _TIME % (
+            moment.year,
+            moment.month,
+            moment.day,
+            moment.hour,
+            moment.minute,
+            moment.second,
+            moment.microsecond,
+        )
+
+
+time = _Times()
 
 
 def array(items: Iterable[str]) -> Json:

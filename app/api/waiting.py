@@ -55,7 +55,7 @@ class Attendant:
         self.task = cast("asyncio.Task[Any]", asyncio.current_task())
         self.client_is_gone = False
         self._watch: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(GRACE, self._begin)
+        self._timer = self.task.get_loop().call_later(GRACE, self._begin)
 
     def leave(self) -> None:
         self._timer.cancel()

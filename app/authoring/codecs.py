@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
@@ -29,7 +29,7 @@ _MANY = 1_000
 class Codec(Generic[T]):
     """Writes values of one annotated type as JSON text, reads them back, and describes them."""
 
-    __slots__ = ("_serializer", "adapter", "annotation")
+    __slots__ = ("_read", "_serializer", "adapter", "annotation")
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
@@ -41,6 +41,8 @@ class Codec(Generic[T]):
                 f"{_named(annotation)} has no JSON form; take a Pydantic model, a dataclass, a TypedDict or a"
                 f" plain JSON type: {error.message.splitlines()[0]}"
             ) from error
+        # The adapter's own, without what it adds to each call.
+        self._read: Callable[[str], T] = self.adapter.validator.validate_json
         # The default writes an infinite number inside an untyped member as null, and says nothing.
         self._serializer = SchemaSerializer(schema, CoreConfig(ser_json_inf_nan="constants"))
 
@@ -50,7 +52,7 @@ class Codec(Generic[T]):
             value: T = values.decode(text)
             return value
         try:
-            return self.adapter.validate_json(text)
+            return self._read(text)
         except ValidationError as error:
             if (number := error.error_count()) > _MANY:
                 # They are made all or none, and to make them all can take a second.

@@ -8,7 +8,6 @@ The context, and what has no JSON form (a client, a lock), says nothing and coun
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -19,6 +18,8 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
+
+from app import values
 
 SIZE = 8
 _DEEPEST = 100
@@ -67,7 +68,7 @@ _FORMS: Sequence[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = (
     (Sequence, list),
 )
 
-_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, default=_shallow).encode
+_encode = values.encoder(sort_keys=True, default=_shallow)
 
 
 def _plain(value: Any, depth: int) -> Any:

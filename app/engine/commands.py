@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from app import aside, values
 from app.authoring import Definition, Registry
@@ -39,6 +37,7 @@ from app.errors import (
     WorkflowNotFound,
     WorkflowNotRegistered,
 )
+from app.ids import uuid4, uuid7
 from app.model import RESUMABLE, ExecutorId, JsonText, Status, Workflow, WorkflowId
 from app.patience import PATIENCE, within
 from app.store import db, messages, workflows
@@ -53,8 +52,7 @@ Row = Any
 """A row of the journal's answer; `at` is the time of its commit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A request to start a workflow. `delay` and `timeout` in seconds."""
 
     name: str
@@ -66,15 +64,14 @@ class Start:
     deduplication_id: str | None = None
     delay: float = 0.0
     timeout: float | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = MappingProxyType({})
     traceparent: str | None = None
     idempotency_key: str | None = None
     digest: bytes | None = None
     """Of the input, where whoever asks has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A workflow as it stands; not `created`: it was started before."""
 
     workflow: Workflow
@@ -149,8 +146,7 @@ class Commands:
         self, id: WorkflowId, start: Start, definition: Definition, arguments: tuple[Any, ...], digest: bytes
     ) -> Workflow | None:
         """Commit a new workflow, running here if there is room; None: the id is taken."""
-        token = uuid.uuid4()
-        run = str(token)
+        token = uuid4()
         timeout = start.timeout if start.timeout is not None else definition.timeout
         here = not start.delay and self._executor.reserve()
         status = Status.RUNNING if here else Status.QUEUED
@@ -158,7 +154,7 @@ class Commands:
         text = _row(
             id,
             definition,
-            run,
+            token,
             status=status,
             input=start.input,
             digest=digest,
@@ -203,7 +199,7 @@ class Commands:
         at = row.at
         return Workflow(
             id=id,
-            run=run[:8],
+            run=token[:8],
             name=definition.name,
             version=definition.version,
             status=status,
@@ -237,7 +233,7 @@ class Commands:
                 _row(
                     id,
                     definition,
-                    str(uuid.uuid4()),
+                    uuid4(),
                     status=Status.QUEUED,
                     input=input,
                     digest=digest,
@@ -443,12 +439,3 @@ def _row(
     if traceparent is not None:
         row += f',"traceparent":{json.dumps(traceparent)}'
     return complete(row, "input", input)
-
-
-def uuid7() -> str:
-    """A UUID that begins with the time in milliseconds (RFC 9562, version 7), so that inserts go to one end."""
-    stamp = time.time_ns() // 1_000_000
-    tail = int.from_bytes(os.urandom(10), "big")
-    number = stamp << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-    digits = f"{number:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

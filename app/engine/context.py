@@ -173,7 +173,7 @@ class DurableContext(Context):
         async def do(call: Call) -> Outcome:
             since = self.around.tools.clock.now()
             definition.arguments(text)
-            child = WorkflowId(id or str(uuid.uuid5(self._run.token, str(call.seq))))
+            child = WorkflowId(id or str(uuid.uuid5(uuid.UUID(self._run.token), str(call.seq))))
             await self.around.commands.start_child(self._run, child, definition, text)
             return Outcome(since, child_id=child)
 

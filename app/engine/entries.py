@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -157,7 +156,7 @@ class Writer(Protocol):
     """A workflow in memory, as the journal sees it."""
 
     id: WorkflowId
-    token: uuid.UUID
+    token: str
     generation: int
     lane: Lane
 

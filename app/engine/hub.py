@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import islice
-from typing import Self
+from typing import NamedTuple, Self
 
 from app.errors import Overloaded
 from app.memory import Crowd
@@ -31,8 +30,7 @@ AT_ONCE = 500
 """Waiters that read again together where there are no hints, and everybody does so often."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What a commit of a workflow has brought, and where it stood with that."""
 
     run: str

@@ -199,7 +199,7 @@ def _told(entry: Entry, row: Any) -> Commit | None:
     events = {key: Event(position, key, value, row.at) for key, (position, value) in entry.sets.items()}
     status = Status(entry.fin) if entry.fin is not None and row.moved else Status.RUNNING
     last = max((position for position, _ in entry.sets.values()), default=0)
-    return Commit(str(entry.writer.token)[:8], status, entry.error, last, events)
+    return Commit(entry.writer.token[:8], status, entry.error, last, events)
 
 
 def _lose(entry: Entry, reason: BaseException | None = None) -> None:

@@ -7,7 +7,6 @@ together with what else is for it, so that nobody else's message stands behind i
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from app.errors import (
     WorkflowFinished,
     WorkflowNotFound,
 )
+from app.ids import uuid4
 from app.model import ExecutorId, JsonText, Message, Status, WorkflowId
 from app.patience import PATIENCE
 from app.store import db, messages
@@ -197,7 +197,7 @@ class Mail:
             else:
                 drafts[n] = messages.Draft(
                     letter.target,
-                    str(uuid.uuid4()),
+                    uuid4(),
                     letter.topic,
                     letter.payload,
                     letter.digest,

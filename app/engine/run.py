@@ -109,12 +109,12 @@ class Run:
         self.definition = definition
         self.lane = Lane.FAST
         self.history = history
-        self.loop = loop.make(self._schedule, asyncio.get_running_loop().time)
+        self._outer = asyncio.get_running_loop()
+        self.loop = loop.make(self._schedule, self._outer.time)
         self.mail: dict[str, Mail] = {}
         """What has been found of its messages, by topic."""
         self._committing: asyncio.Lock | None = None
         """Held by a transaction from the numbering of its record to its commit. Most workflows have none."""
-        self._outer = asyncio.get_running_loop()
         self._owner, self._clock, self._linger = owner, clock, linger
         self._phase = Phase.LIVE
         self._root: asyncio.Task[Any] | None = None
@@ -134,6 +134,7 @@ class Run:
             fertile=owned.barren > 0,
             backlog=owner.backlog,
             opened=journal.enlist,
+            loop=self._outer,
         )
         self._scheduled = self._news = False
         self._timer: asyncio.TimerHandle | None = None

@@ -45,6 +45,7 @@ class Scribe:
         fertile: bool,
         backlog: Backlog,
         opened: Callable[[Writer], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._writer: Writer | None = writer
         """Who it writes for; None when that is over."""
@@ -58,7 +59,7 @@ class Scribe:
         self._entry: Entry | None = None
         self._written = set(waits)
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self.serial = 0
         """The last entry's number."""
         self.committed = 0

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from app.engine.hub import ANY, END, Commit, Hub, Watch
 from app.engine.lookup import Lookup
@@ -40,8 +40,7 @@ class Mode(StrEnum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Where a workflow stands, and the newest set of each key that was asked for (None: never set)."""
 
     workflow_id: WorkflowId

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,7 +57,7 @@ class Owned(NamedTuple):
     name: str
     version: str
     generation: int
-    start_token: uuid.UUID
+    start_token: str
     input: JsonText | None
     inbox: int
     attempts: int

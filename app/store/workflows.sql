@@ -70,7 +70,7 @@ set status = 'RUNNING',
     wake_at = null
 from taken
 where w.id = taken.id
-returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
+returning w.id, w.name, w.version, w.generation, w.start_token::text, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent
 
 -- name: next_due
@@ -110,7 +110,7 @@ set executor_id = %(executor)s,
 from lost
 where w.id = lost.id
   and w.status = 'RUNNING'
-returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
+returning w.id, w.name, w.version, w.generation, w.start_token::text, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent, w.status
 
 -- name: any_lost
@@ -140,7 +140,7 @@ update workflows w
 set generation = w.generation + 1
 from orphan
 where w.id = orphan.id
-returning w.id, w.name, w.version, w.generation, w.start_token, w.input::text, w.inbox, w.attempts, w.barren,
+returning w.id, w.name, w.version, w.generation, w.start_token::text, w.input::text, w.inbox, w.attempts, w.barren,
           w.started_at, w.traceparent
 
 -- name: owned

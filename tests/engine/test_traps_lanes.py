@@ -167,7 +167,7 @@ class Written:
     """A workflow in memory that has something to write each time that it is asked."""
 
     def __init__(self, id: str) -> None:
-        self.id, self.token, self.generation = WorkflowId(id), uuid.uuid4(), 1
+        self.id, self.token, self.generation = WorkflowId(id), str(uuid.uuid4()), 1
         self.lane, self.serial = Lane.BIG, 0
 
     def take(self) -> Entry:

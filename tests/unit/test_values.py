@@ -307,14 +307,14 @@ def test_what_is_in_a_long_string_is_no_number_and_no_container() -> None:
 @given(documents)
 def test_what_writes_small_values_quickly_writes_what_the_documented_encoder_does(value: Any) -> None:
     kept = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    assert values._encoder(ensure_ascii=False)(value) == kept
-    assert values._encoder(sort_keys=True)(value) == json.dumps(value, separators=(",", ":"), sort_keys=True)
+    assert values.encoder(ensure_ascii=False)(value) == kept
+    assert values.encoder(sort_keys=True)(value) == json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": object()}, {(): 1}, object()])
 def test_what_writes_small_values_quickly_refuses_what_the_documented_encoder_does(value: Any) -> None:
     refusals = []
-    for write in (json.JSONEncoder(allow_nan=False).encode, values._encoder(allow_nan=False)):
+    for write in (json.JSONEncoder(allow_nan=False).encode, values.encoder(allow_nan=False)):
         with pytest.raises((ValueError, TypeError)) as refusal:
             write(value)
         refusals.append((refusal.type, str(refusal.value)))
