@@ -251,9 +251,10 @@ class _Queue:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                # What can go on by now goes first: what it records is not left for another flush, and the server works
-                # on one half of the workflows while the other half has its turn.
-                await asyncio.sleep(0)
+                if len(self._waiting) > 1:
+                    # Where there are many, what can go on by now goes first: what it records is not left for another
+                    # flush, and the server works on one half of the workflows while the other half has its turn.
+                    await asyncio.sleep(0)
                 items = self._collect()
                 if items:
                     await self._commit(items)
